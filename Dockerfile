@@ -1,0 +1,58 @@
+# nextword on CPU: two stages, so that the image holds an environment and the models, and nothing that built them.
+#   docker build -t nextword . && docker run --rm -p 8000:8000 nextword
+
+FROM python:3.11-slim AS builder
+
+# Only for `strip`, below.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends binutils \
+    && rm -rf /var/lib/apt/lists/*
+
+# pip works from outside: the environment never holds it.
+RUN python -m venv --without-pip /opt/nextword
+COPY requirements.txt /build/
+RUN pip --python /opt/nextword/bin/python install --no-cache-dir --no-compile --requirement /build/requirements.txt
+
+# What torch ships for building and testing extensions is no use to a server; nor are the symbol tables of its
+# two large libraries, which only a debugger reads.
+RUN cd /opt/nextword/lib/python3.11/site-packages/torch \
+    && rm -rf bin include share test lib/*.a lib/*_test.so \
+    && find . -name '*.pyi' -not -path './_C/*' -delete \
+    && strip --strip-unneeded lib/libtorch_cpu.so lib/libtorch_python.so \
+    && /opt/nextword/bin/python -c 'import torch; print(torch.nn.Linear(2, 2)(torch.ones(2)))'
+
+COPY pyproject.toml LICENSE /build/
+COPY app /build/app
+COPY models /build/models
+COPY training /build/training
+# Compiled last, with no look at the sources' dates: a read-only container can't write bytecode of its own.
+RUN pip --python /opt/nextword/bin/python install --no-cache-dir --no-compile --no-deps --no-build-isolation /build \
+    && pip --python /opt/nextword/bin/python uninstall --yes setuptools \
+    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/nextword/lib
+
+
+FROM python:3.11-slim
+
+# A number that an orchestrator can check to be other than root; no home, no shell.
+RUN groupadd --gid 10001 nextword \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin nextword
+
+COPY --from=builder /opt/nextword /opt/nextword
+COPY checkpoints /app/checkpoints
+
+ENV PATH=/opt/nextword/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    NEXTWORD_HOST=0.0.0.0 \
+    NEXTWORD_PORT=8000 \
+    NEXTWORD_MODELS_DIR=/app/checkpoints
+
+WORKDIR /app
+USER 10001:10001
+EXPOSE 8000
+
+# http.client, not urllib: a proxy from the environment must not be asked for our own address.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-I", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['NEXTWORD_PORT']), timeout=4); c.request('GET', '/ready'); sys.exit(c.getresponse().status != 200)"]
+
+CMD ["nextword", "serve"]
