@@ -13,22 +13,25 @@ RUN python -m venv --without-pip /opt/nextword
 COPY requirements.txt /build/
 RUN pip --python /opt/nextword/bin/python install --no-cache-dir --no-compile --requirement /build/requirements.txt
 
-# What torch ships for building and testing extensions is no use to a server; nor are the symbol tables of its
-# two large libraries, which only a debugger reads.
-RUN cd /opt/nextword/lib/python3.11/site-packages/torch \
-    && rm -rf bin include share test lib/*.a lib/*_test.so \
-    && find . -name '*.pyi' -not -path './_C/*' -delete \
-    && strip --strip-unneeded lib/libtorch_cpu.so lib/libtorch_python.so \
+# What libraries ship for testing themselves and for building extensions is no use to a server; nor are the symbol
+# tables of torch's two large files, which only a debugger reads. torch looks for its torch_shm_manager when imported.
+RUN site=/opt/nextword/lib/python3.11/site-packages \
+    && find $site/torch/bin -mindepth 1 ! -name torch_shm_manager -delete \
+    && rm -rf $site/torch/include $site/torch/share $site/torch/test $site/torch/lib/*.a $site/torch/lib/*_test.so \
+    && find $site/numpy $site/sympy $site/networkx -type d -name tests -prune -exec rm -rf {} + \
+    && find $site -name '*.pyi' -delete \
+    && strip --strip-unneeded $site/torch/lib/libtorch_cpu.so $site/torch/lib/libtorch_python.so \
     && /opt/nextword/bin/python -c 'import torch; print(torch.nn.Linear(2, 2)(torch.ones(2)))'
 
 COPY pyproject.toml LICENSE /build/
 COPY app /build/app
 COPY models /build/models
 COPY training /build/training
-# Compiled last, with no look at the sources' dates: a read-only container can't write bytecode of its own.
+# Compiled here, never checked against the sources' dates: a read-only container can't write bytecode of its own.
+# (torch's own test tools, left out, hold syntax of a newer Python.)
 RUN pip --python /opt/nextword/bin/python install --no-cache-dir --no-compile --no-deps --no-build-isolation /build \
     && pip --python /opt/nextword/bin/python uninstall --yes setuptools \
-    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/nextword/lib
+    && python -m compileall -q -j 0 -x torch/testing/_internal --invalidation-mode unchecked-hash /opt/nextword/lib
 
 
 FROM python:3.11-slim
