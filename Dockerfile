@@ -33,6 +33,10 @@ RUN pip --python /opt/nextword/bin/python install --no-cache-dir --no-compile --
     && pip --python /opt/nextword/bin/python uninstall --yes setuptools \
     && python -m compileall -q -j 0 -x torch/testing/_internal --invalidation-mode unchecked-hash /opt/nextword/lib
 
+# Readable by any user, whatever the permissions were in the folder that this is built from.
+COPY checkpoints /build/checkpoints
+RUN chmod -R a+rX /build/checkpoints
+
 
 FROM python:3.11-slim
 
@@ -41,7 +45,7 @@ RUN groupadd --gid 10001 nextword \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin nextword
 
 COPY --from=builder /opt/nextword /opt/nextword
-COPY checkpoints /app/checkpoints
+COPY --from=builder /build/checkpoints /app/checkpoints
 
 ENV PATH=/opt/nextword/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -25,7 +25,7 @@ find_python() {
     fi
   done
   die "nextword needs Python 3.11 or newer; found ${found:-none}." \
-    "On Debian and Ubuntu: apt install python3 python3-venv." \
+    "Debian 12, Ubuntu 24.04 and newer: apt install python3 python3-venv." \
     "If it is installed elsewhere, name it: PYTHON=/path/to/python3.11 $0"
 }
 
