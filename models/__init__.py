@@ -1,0 +1,1 @@
+"""What a language model is and computes. Knows no HTTP and no training."""

@@ -1,0 +1,91 @@
+"""The one signature that every network has, and what its state can do."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+
+class State(ABC):
+    """What a network has read so far, for a batch of B texts."""
+
+    @property
+    @abstractmethod
+    def batch_size(self) -> int:
+        """Number B of texts."""
+
+    @property
+    @abstractmethod
+    def num_bytes(self) -> int:
+        """Memory that the tensors take, in bytes."""
+
+    @classmethod
+    @abstractmethod
+    def stack(cls, states: Sequence[Self]) -> Self:
+        """Join states along the batch; the texts may have been read to different lengths."""
+
+    @abstractmethod
+    def select(self, rows: Tensor) -> Self:
+        """Return the texts at ``rows`` (N,), int64: split, repeat or reorder the batch."""
+
+    @abstractmethod
+    def reset(self, rows: Tensor) -> Self:
+        """Return the state with nothing read where ``rows`` (B,), bool, is true."""
+
+    @abstractmethod
+    def detach(self) -> Self:
+        """Return the state cut off from the graph of gradients."""
+
+    def split(self) -> list[Self]:
+        """Return one state a text."""
+        return [self.select(torch.tensor([row])) for row in range(self.batch_size)]
+
+
+class Network(nn.Module, ABC):
+    """A language model's network.
+
+    Attributes:
+        embedding: Token embedding, one row for every id that can be read.
+        output_bias: Shape (V,).
+    """
+
+    embedding: nn.Embedding
+    output_bias: nn.Parameter
+    vocab_size: int
+
+    @property
+    @abstractmethod
+    def output_weight(self) -> Tensor:
+        """Output matrix (V, E): the first V rows of the embedding where the two are tied."""
+
+    @property
+    @abstractmethod
+    def context_length(self) -> int | None:
+        """How many tokens back a position can see; None where the state has no fixed reach."""
+
+    @abstractmethod
+    def features(self, token_ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Return the input (B, T, E) of the output layer, and the state after ``token_ids``."""
+
+    @abstractmethod
+    def initial_state(self, batch_size: int) -> State:
+        """Return the state before anything was read; the same as None."""
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return the output layer's logits (…, V) of ``features`` (…, E)."""
+        return nn.functional.linear(features, self.output_weight, self.output_bias)
+
+    def forward(self, token_ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Read ``token_ids`` after ``state``.
+
+        Args:
+            token_ids: Shape (B, T), int64.
+            state: What was read before, or None at the start of a text.
+
+        Returns:
+            Logits (B, T, V) of the token after each position, and the state after the last.
+        """
+        features, state = self.features(token_ids, state)
+        return self.logits(features), state

@@ -1,0 +1,136 @@
+"""Recurrent networks: Elman (1990), LSTM (Hochreiter & Schmidhuber 1997), GRU (Cho et al. 2014).
+
+The regularisation between layers is plain dropout (Zaremba et al. 2014); the output layer can
+share its weights with the embedding (Press & Wolf 2017).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from models.networks.base import Network, State
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """Sizes of a recurrent network.
+
+    Attributes:
+        kind: ``rnn``, ``gru`` or ``lstm``.
+        vocab_size: Token ids that can be predicted, V.
+        num_ids: Token ids that can be read, at least V.
+        embedding_size: Width E of embedding and output layer, units.
+        hidden_size: Width D of the recurrent layers, units.
+        num_layers: Recurrent layers, L.
+        dropout: Share of units dropped before, between and after the layers in training.
+        tied: Embedding and output layer share their weights.
+    """
+
+    kind: Literal["rnn", "gru", "lstm"]
+    vocab_size: int
+    num_ids: int
+    embedding_size: int
+    hidden_size: int
+    num_layers: int
+    dropout: float = 0.0
+    tied: bool = True
+
+
+@dataclass(frozen=True)
+class RecurrentState(State):
+    """Hidden vectors, and for the LSTM cell vectors, each (B, L, D)."""
+
+    vectors: tuple[Tensor, ...]
+
+    @property
+    def batch_size(self) -> int:
+        """Number B of texts."""
+        return self.vectors[0].size(0)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the vectors take, in bytes."""
+        return sum(v.numel() * v.element_size() for v in self.vectors)
+
+    @classmethod
+    def stack(cls, states: Sequence[Self]) -> Self:
+        """Join states along the batch."""
+        parts = zip(*(state.vectors for state in states), strict=True)
+        return cls(tuple(torch.cat(part) for part in parts))
+
+    def select(self, rows: Tensor) -> Self:
+        """Return the texts at ``rows`` (N,)."""
+        return type(self)(tuple(v.index_select(0, rows.to(v.device)) for v in self.vectors))
+
+    def reset(self, rows: Tensor) -> Self:
+        """Return zeros where ``rows`` (B,) is true."""
+        keep = ~rows[:, None, None]
+        return type(self)(tuple(v * keep for v in self.vectors))
+
+    def detach(self) -> Self:
+        """Cut the state off from the graph of gradients."""
+        return type(self)(tuple(v.detach() for v in self.vectors))
+
+
+class RecurrentNetwork(Network):
+    """Embedding, recurrent layers, projection back to the embedding's width, output layer."""
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        """Build the layers with fresh weights."""
+        super().__init__()
+        self.config = config
+        self.vocab_size = config.vocab_size
+        self.embedding = nn.Embedding(config.num_ids, config.embedding_size)
+        layers = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[config.kind]
+        self.layers = cast(nn.RNNBase, layers)(
+            config.embedding_size,
+            config.hidden_size,
+            config.num_layers,
+            batch_first=True,
+            dropout=config.dropout if config.num_layers > 1 else 0.0,
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.projection = (
+            nn.Identity()
+            if config.hidden_size == config.embedding_size
+            else nn.Linear(config.hidden_size, config.embedding_size)
+        )
+        if not config.tied:
+            self.output = nn.Parameter(torch.empty(config.vocab_size, config.embedding_size))
+            nn.init.normal_(self.output, std=config.embedding_size**-0.5)
+        self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        if config.kind == "lstm":
+            for name, bias in self.layers.named_parameters():
+                if name.startswith("bias_ih"):  # gates i, f, g, o: begin by remembering
+                    nn.init.ones_(bias.data[config.hidden_size : 2 * config.hidden_size])
+
+    @property
+    def output_weight(self) -> Tensor:
+        """Output matrix (V, E)."""
+        return self.embedding.weight[: self.vocab_size] if self.config.tied else self.output
+
+    @property
+    def context_length(self) -> None:
+        """None: the state reaches back as far as it remembers."""
+        return None
+
+    def initial_state(self, batch_size: int) -> RecurrentState:
+        """Return zeros."""
+        shape = batch_size, self.config.num_layers, self.config.hidden_size
+        zeros = self.embedding.weight.new_zeros(shape)
+        return RecurrentState((zeros, zeros) if self.config.kind == "lstm" else (zeros,))
+
+    def features(self, token_ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Return the output layer's input (B, T, E) and the state after ``token_ids``."""
+        state = state or self.initial_state(token_ids.size(0))
+        assert isinstance(state, RecurrentState)
+        vectors = [v.transpose(0, 1).contiguous() for v in state.vectors]  # (L, B, D)
+        x = self.dropout(self.embedding(token_ids))  # (B, T, E)
+        x, after = self.layers(x, tuple(vectors) if len(vectors) > 1 else vectors[0])
+        after = after if isinstance(after, tuple) else (after,)
+        x = self.projection(self.dropout(x))  # (B, T, D) -> (B, T, E)
+        return x, RecurrentState(tuple(v.transpose(0, 1) for v in after))

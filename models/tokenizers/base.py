@@ -1,0 +1,155 @@
+"""What every tokenizer answers, whatever its kind."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import tokenizers
+
+from models.errors import CorruptFileError, MismatchError
+
+EOS = "</s>"
+BOS = "<s>"
+UNK = "<unk>"
+
+
+@dataclass(frozen=True)
+class WordSpan:
+    """One word of an encoded text.
+
+    Attributes:
+        start: Offset of its first character in the text.
+        end: Offset behind its last character.
+        first: Index of its first token in the encoding.
+        last: Index behind its last token.
+    """
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A text as token ids, and which of them make up which word."""
+
+    token_ids: list[int]
+    words: list[WordSpan]
+
+
+class Tokenizer(ABC):
+    """Text to token ids and back.
+
+    Every word ends in exactly one token whose ``is_word_end`` is true, so the probability of a word
+    is the product of the probabilities of its pieces and no two words share a beginning that is
+    itself a word.
+
+    Attributes:
+        vocab_size: Number V of token ids that can be predicted: 0 … V - 1.
+        bos_id: Id read at the start of a text. Where it equals ``vocab_size`` it is only ever read,
+            never predicted; a ``wikitext`` tokenizer reads its end-of-sentence instead.
+        eos_id: Id that ends a sentence. It belongs to no word.
+        unk_id: Id of all words outside the vocabulary, or None where no text is unknown.
+        is_word_end: Shape (V,), bool: the token is the last of its word.
+        pieces: The V tokens as bytes of text, without end-of-word marks; join marks included.
+    """
+
+    kind: ClassVar[str]
+    vocab_size: int
+    bos_id: int
+    eos_id: int
+    unk_id: int | None
+    is_word_end: np.ndarray
+    pieces: list[bytes]
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        """Wrap a Hugging Face tokenizer; raises MismatchError where it lacks a needed token."""
+        self._backend = backend
+
+    @classmethod
+    def from_json(cls, text: str) -> "Tokenizer":
+        """Read what `to_json` wrote."""
+        return cls(_parse(text))
+
+    def to_json(self) -> str:
+        """Return the whole tokenizer as one JSON text in the Hugging Face format."""
+        return self._backend.to_str()
+
+    @property
+    def num_ids(self) -> int:
+        """Number of token ids that can be read: ``vocab_size``, plus one where BOS has its own."""
+        return max(self.vocab_size, self.bos_id + 1)
+
+    def _special(self, token: str) -> int:
+        found = self._backend.token_to_id(token)
+        if found is None:
+            raise MismatchError(f"tokenizer.json: the token {token!r} is missing")
+        return found
+
+    @abstractmethod
+    def encode(self, text: str) -> Encoding:
+        """Encode natural text. White space only separates words; no BOS or EOS is added."""
+
+    @abstractmethod
+    def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
+        """Encode lines of a corpus in the corpus' own form, many at a time."""
+
+    @abstractmethod
+    def decode(self, token_ids: Iterable[int]) -> str:
+        """Return the natural text of ``token_ids``; BOS and EOS are left out."""
+
+    @abstractmethod
+    def surface(self, word: bytes) -> str:
+        """Return how the finished word of these ``pieces`` reads, without any join mark."""
+
+    @abstractmethod
+    def spellings(self, word: str) -> list[list[int]]:
+        """Return the distinct token sequences that read as ``word``.
+
+        A word has one; a punctuation mark has one for each way of joining its neighbours. Several
+        words in a row ("New York") are one sequence of several words.
+        """
+
+    def encode_context(self, text: str) -> list[int]:
+        """Encode text that is read but not scored: BOS, then the text, each line break an EOS."""
+        token_ids = [self.bos_id]
+        for i, line in enumerate(text.splitlines() if text[-1:] != "\n" else [*text.splitlines(), ""]):
+            if i and token_ids[-1] not in (self.bos_id, self.eos_id):
+                token_ids.append(self.eos_id)
+            token_ids += self.encode(line).token_ids
+        return token_ids
+
+    def is_word(self, surface: str) -> bool:
+        """Return whether ``surface`` is a word rather than punctuation: has a letter or a digit."""
+        return any(map(str.isalnum, surface))
+
+    @cached_property
+    def suggestible(self) -> np.ndarray:
+        """Shape (V,), bool: the token is, alone, a whole word that `spellings` also writes so."""
+        found = self.is_word_end.copy()
+        for i in np.flatnonzero(found):
+            surface = self.surface(self.pieces[i]) if i not in (self.eos_id, self.unk_id) else ""
+            found[i] = bool(surface) and [int(i)] in self.spellings(surface)
+        return found
+
+    @cached_property
+    def single_words(self) -> np.ndarray:
+        """Shape (V,), bool: the ``suggestible`` tokens that are words, not punctuation."""
+        found = self.suggestible.copy()
+        for i in np.flatnonzero(found):
+            found[i] = self.is_word(self.surface(self.pieces[i]))
+        return found
+
+
+def _parse(text: str) -> tokenizers.Tokenizer:
+    # The library raises plain Exception, and panics (a BaseException) on some malformed input.
+    try:
+        return tokenizers.Tokenizer.from_str(text)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise CorruptFileError(f"tokenizer.json: not a tokenizer ({error})") from None

@@ -1,0 +1,220 @@
+r"""Words and subwords of natural text, with joins kept so that every text can be restored.
+
+A text is a row of *units*: words (letters, digits, marks, inner apostrophes: ``don't``) and other
+characters, one by one. White space separates units and is written back as one space. Where two
+units touch, at least one of them is not a word, and that one carries a *join mark*: at its front
+where it touches its left neighbour, at its back where it touches the word on its right::
+
+    Hello, (old) friend!   ->   Hello  ⋄,  (⋄  old  ⋄)  friend  ⋄!
+
+so ``Hello`` is the same unit before a comma and before a space. The idea of joiner annotation is
+OpenNMT's (Klein et al. 2017); the end-of-word mark is the space behind each unit, which the byte
+pair encoding (Sennrich et al. 2016) merges into the last piece of a word.
+
+The join mark is U+0001, which costs one byte; where a text itself contains it, it is escaped.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar
+
+import numpy as np
+import tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
+
+from models.tokenizers.base import BOS, EOS, UNK, Encoding, Tokenizer, WordSpan
+
+JOIN = "\x01"
+_ESCAPED = JOIN + "0"  # a digit never follows a join mark otherwise
+
+# Character classes: marks and zero-width joiners stay with the character before them.
+_MARK = r"\p{M}\x{200c}\x{200d}"
+_WORD = rf"\p{{L}}\p{{N}}_{_MARK}"
+_OTHER = rf"[^\s{JOIN}{_WORD}]"
+_OTHER_BEHIND = rf"(?<={_OTHER}|{_OTHER}[{_MARK}]|{_OTHER}[{_MARK}][{_MARK}])"
+_INNER_APOSTROPHE = rf"(?<=[{_WORD}])['’](?=[\p{{L}}\p{{N}}])"
+_TOUCHES_LEFT = rf"(?<=\S)(?!{_INNER_APOSTROPHE})(?={_OTHER})"
+_TOUCHES_RIGHT = rf"{_OTHER_BEHIND}(?<![{_WORD}]['’])(?=[\p{{L}}\p{{N}}_])"
+
+_JOINS = re.compile(rf" {JOIN}(?!0)|{JOIN} ")
+
+
+def _normalizer() -> normalizers.Normalizer:
+    return normalizers.Sequence(
+        [
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Strip(left=True, right=False),
+            normalizers.Replace(JOIN, _ESCAPED),
+            normalizers.Replace(Regex(_TOUCHES_LEFT), f" {JOIN}"),
+            normalizers.Replace(Regex(_TOUCHES_RIGHT), f"{JOIN} "),
+        ]
+    )
+
+
+def _restore(units: str) -> str:
+    """Undo the annotation of ``units``, each followed by its space; one space may remain behind."""
+    return _JOINS.sub("", units).replace(_ESCAPED, JOIN)
+
+
+class JoinedTokenizer(Tokenizer):
+    """What ``word`` and ``subword`` share: units, joins and offsets."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        """Look up the special tokens."""
+        super().__init__(backend)
+        self.bos_id = self._special(BOS)
+        self.eos_id = self._special(EOS)
+        self.vocab_size = self.bos_id
+
+    def encode(self, text: str) -> Encoding:
+        """Encode natural text; a space behind it marks the end of its last word."""
+        encoded = self._backend.encode(text + " ", add_special_tokens=False)
+        token_ids: list[int] = encoded.ids
+        offsets = encoded.offsets
+        words = []
+        first = end = 0
+        for last, token_id in enumerate(token_ids, start=1):
+            if self.is_word_end[token_id]:
+                # An inserted mark has the offset of the character before it; cut it off again.
+                start = max(end, offsets[first][0])
+                end = max(start, min(offsets[last - 1][1], len(text)))
+                while start < end and text[start].isspace():
+                    start += 1
+                while start < end and text[end - 1].isspace():
+                    end -= 1
+                words.append(WordSpan(start, end, first, last))
+                first = last
+        return Encoding(token_ids, words)
+
+    def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
+        """Encode many lines on all cores."""
+        batch = self._backend.encode_batch_fast(
+            [line + " " for line in lines], add_special_tokens=False
+        )
+        return [encoded.ids for encoded in batch]
+
+    def decode(self, token_ids: Iterable[int]) -> str:
+        """Restore natural text; bytes that are not UTF-8 become U+FFFD."""
+        units = b"".join(
+            self.pieces[i] + b" " * bool(self.is_word_end[i])
+            for i in token_ids
+            if i != self.eos_id and i != self.bos_id
+        )
+        return _restore(units.decode(errors="replace")).removesuffix(" ")
+
+    def surface(self, word: bytes) -> str:
+        """Return the unit without its join marks."""
+        return _restore(f" {word.decode(errors='replace')} ").strip(" ")
+
+    def spellings(self, word: str) -> list[list[int]]:
+        """Return one spelling of words, four of a single other character."""
+        words = self.encode(word).words
+        found = [self.encode(word).token_ids]
+        if len(words) == 1 and not self.is_word(word):
+            # Neighbours that the character touches or not: cut it out of a text that has them.
+            for left, right in (("a", ""), ("", "a"), ("a", "a")):
+                encoding = self.encode(left + word + right)
+                span = encoding.words[bool(left)]
+                found.append(encoding.token_ids[span.first : span.last])
+        return [ids for i, ids in enumerate(found) if ids and ids not in found[:i]]
+
+
+class SubwordTokenizer(JoinedTokenizer):
+    """Byte-level BPE whose last piece of a word carries the space behind it."""
+
+    kind: ClassVar[str] = "subword"
+    unk_id = None
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        """Tabulate the pieces as bytes."""
+        super().__init__(backend)
+        symbols = _byte_symbols()
+        tokens = [backend.id_to_token(i) for i in range(self.vocab_size)]
+        whole = [
+            b"" if i == self.eos_id else bytes(symbols[symbol] for symbol in token)
+            for i, token in enumerate(tokens)
+        ]
+        self.is_word_end = np.array([piece.endswith(b" ") for piece in whole])
+        self.pieces = [piece.removesuffix(b" ") for piece in whole]
+
+    @classmethod
+    def train(cls, lines: Iterable[str], *, vocab_size: int) -> "SubwordTokenizer":
+        """Learn the merges from ``lines``; ``vocab_size`` counts EOS and the 256 bytes."""
+        backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+        backend.normalizer = _normalizer()
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(" ", "merged_with_previous"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[EOS],
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        backend.train_from_iterator(_spaced(lines), trainer)
+        return cls(add_special_tokens(backend, [BOS]))
+
+
+class WordTokenizer(JoinedTokenizer):
+    """One token a unit; units outside the vocabulary are ``<unk>``."""
+
+    kind: ClassVar[str] = "word"
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        """Tabulate the units as bytes."""
+        super().__init__(backend)
+        self.unk_id = self._special(UNK)
+        tokens = [backend.id_to_token(i) for i in range(self.vocab_size)]
+        self.is_word_end = np.array([i != self.eos_id for i in range(self.vocab_size)])
+        self.pieces = [token.encode() for token in tokens]
+        self.pieces[self.eos_id] = b""
+
+    @classmethod
+    def train(cls, lines: Iterable[str], *, vocab_size: int) -> "WordTokenizer":
+        """Take the most frequent units of ``lines``; ``vocab_size`` counts EOS and ``<unk>``."""
+        backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(unk_token=UNK))
+        backend.normalizer = _normalizer()
+        backend.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+        trainer = tokenizers.trainers.WordLevelTrainer(
+            vocab_size=vocab_size, special_tokens=[EOS, UNK], show_progress=False
+        )
+        backend.train_from_iterator(_spaced(lines), trainer)
+        return cls(add_special_tokens(backend, [BOS]))
+
+    def spellings(self, word: str) -> list[list[int]]:
+        """Return the spellings that hold no ``<unk>``; none for a word outside the vocabulary."""
+        return [ids for ids in super().spellings(word) if self.unk_id not in ids]
+
+
+def _spaced(lines: Iterable[str]) -> Iterator[str]:
+    return (line + " " for line in lines)
+
+
+def _byte_symbols() -> dict[str, int]:
+    """Return the byte of each symbol of byte-level BPE (Radford et al. 2019).
+
+    Printable Latin-1 stands for itself; the other bytes are U+0100 and following, in order.
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = (byte for byte in range(256) if byte not in printable)
+    return {chr(byte): byte for byte in printable} | {
+        chr(0x100 + i): byte for i, byte in enumerate(others)
+    }
+
+
+def add_special_tokens(backend: tokenizers.Tokenizer, tokens: Sequence[str]) -> tokenizers.Tokenizer:
+    """Return ``backend`` with ``tokens`` at the end of its vocabulary, unreachable from any text.
+
+    They are entries of the vocabulary but not "added tokens", which the library would look for in
+    what users write: the text ``</s>`` must stay four characters.
+    """
+    state = json.loads(backend.to_str())
+    state["added_tokens"] = []
+    vocab = state["model"]["vocab"]
+    for token in tokens:
+        vocab[token] = len(vocab)
+    return tokenizers.Tokenizer.from_str(json.dumps(state))

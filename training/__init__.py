@@ -1,0 +1,1 @@
+"""From a text corpus to a checkpoint. Knows no HTTP."""

@@ -1,0 +1,104 @@
+"""From text files to documents, each a list of lines; a line ends with an end of sentence.
+
+A file has one of three formats, which is seen from its beginning:
+
+- ``wikitext``: whitespace-tokenised articles that begin with `` = Title = ``;
+- ``blocks``: documents of several lines, a blank line between them;
+- ``lines``: one document a line.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from sacremoses import MosesDetokenizer
+
+_TITLE = re.compile(r"^ ?= [^=].* =\s*$")
+_AT = re.compile(r" ?@([-,.])@ ?")
+_SNIFFED_LINES = 2000
+
+
+def corpus_format(path: Path) -> str:
+    """Return ``wikitext``, ``blocks`` or ``lines`` from the first lines of the file."""
+    with path.open(encoding="utf-8") as file:
+        head = list(islice(file, _SNIFFED_LINES))
+    if any(_TITLE.match(line) for line in head[:10]):
+        return "wikitext"
+    inner = "".join(head).strip().split("\n")
+    return "blocks" if any(not line.strip() for line in inner) else "lines"
+
+
+def read_documents(path: Path, *, tokenised: bool = False) -> Iterator[list[str]]:
+    """Yield the documents of a corpus file.
+
+    Args:
+        path: A UTF-8 text file.
+        tokenised: Give WikiText-style files as they stand, every line of them, instead of their
+            running text with the tokenisation undone and without sentences that hold ``<unk>``.
+    """
+    style = corpus_format(path)
+    with path.open(encoding="utf-8", newline="\n") as file:
+        lines = (line.rstrip("\r\n") for line in file)
+        if style == "wikitext":
+            yield from _articles(lines) if tokenised else _running_text(lines)
+        elif style == "blocks":
+            yield from _blocks(lines)
+        else:
+            yield from ([line] for line in lines if line.strip())
+
+
+def _blocks(lines: Iterable[str]) -> Iterator[list[str]]:
+    block: list[str] = []
+    for line in lines:
+        if line.strip():
+            block.append(line)
+        elif block:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _articles(lines: Iterable[str]) -> Iterator[list[str]]:
+    article: list[str] = []
+    for line in lines:
+        if _TITLE.match(line) and article:
+            yield article
+            article = []
+        article.append(line)
+    if article:
+        yield article
+
+
+def _running_text(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Yield runs of neighbouring sentences without ``<unk>``, one natural sentence a line."""
+    detokenizer = MosesDetokenizer(lang="en")
+    for line in lines:
+        if line.strip().startswith("="):
+            continue
+        run: list[str] = []
+        for sentence in _sentences(line.split()):
+            if "<unk>" not in sentence:
+                text = detokenizer.detokenize(sentence, unescape=False)
+                run.append(_AT.sub(r"\1", text))
+            elif run:
+                yield run
+                run = []
+        if run:
+            yield run
+
+
+def _sentences(tokens: list[str]) -> Iterator[list[str]]:
+    """Split a paragraph behind ``.``, ``!`` and ``?`` (abbreviations keep their own full stop)."""
+    start = 0
+    for i, token in enumerate(tokens):
+        closes = i + 1 < len(tokens) and tokens[i + 1] in ('"', "'", ")")
+        if token in (".", "!", "?") and not closes:
+            yield tokens[start : i + 1]
+            start = i + 1
+        elif token in ('"', "'", ")") and i and tokens[i - 1] in (".", "!", "?"):
+            yield tokens[start : i + 1]
+            start = i + 1
+    if start < len(tokens):
+        yield tokens[start:]

@@ -1,0 +1,164 @@
+"""A corpus as token ids on disk, and as streams of shuffled documents.
+
+The ids lie in one flat file that is memory-mapped, so a corpus may be larger than memory; each
+document ends with an end of sentence. Beside it stands where each document begins.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.tokenizers import Tokenizer
+from training.corpora import read_documents
+
+_BLOCK_LINES = 20_000
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Token ids of a corpus.
+
+    Attributes:
+        tokens: All documents behind one another, (N,), uint16 or uint32, memory-mapped.
+        starts: Index of each document's first token, and N at the end, (documents + 1,), int64.
+        bos_id: Id read before a document's first token; it is not stored.
+    """
+
+    tokens: np.ndarray
+    starts: np.ndarray
+    bos_id: int
+
+    def __len__(self) -> int:
+        """Number N of tokens, every one of which is predicted once an epoch."""
+        return len(self.tokens)
+
+    def epoch(self, seed: int | None) -> "Epoch":
+        """Return the corpus with its documents in an order of this seed, or as they stand."""
+        lengths = np.diff(self.starts)
+        order = np.arange(len(lengths))
+        if seed is not None:
+            order = np.random.default_rng(seed).permutation(order)
+        return Epoch(self, order, np.concatenate([[0], np.cumsum(lengths[order])]))
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over a corpus, its documents laid behind one another in an order of their own.
+
+    Attributes:
+        order: Document at each place, (documents,), int64.
+        ends: Position at which each place begins, and N at the end, (documents + 1,), int64.
+    """
+
+    dataset: Dataset
+    order: np.ndarray
+    ends: np.ndarray
+
+    def read(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the token read before, and the token that stands at, each position.
+
+        Args:
+            positions: Any shape, int64, each in 0 … N - 1.
+
+        Returns:
+            Inputs and targets of the same shape, int64. A document's first input is BOS.
+        """
+        place = np.searchsorted(self.ends, positions, side="right") - 1
+        offset = positions - self.ends[place]
+        index = self.dataset.starts[self.order[place]] + offset
+        tokens = self.dataset.tokens
+        before = tokens[np.maximum(index - 1, 0)].astype(np.int64)
+        inputs = np.where(offset == 0, self.dataset.bos_id, before)
+        return inputs, tokens[index].astype(np.int64)
+
+
+def prepare(
+    path: Path,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Dataset:
+    """Tokenise a corpus file into ``folder``, or open what an earlier run left there.
+
+    Args:
+        path: The text file.
+        tokenizer: Its ids are stored in uint16 where they fit.
+        folder: Where to write; a changed file or tokenizer gets files of its own.
+        progress: Called with the number of lines done since the last call.
+
+    Raises:
+        ValueError: The file holds no text.
+    """
+    key = _key(path, tokenizer)
+    tokens_path, starts_path = folder / f"{key}.tokens", folder / f"{key}.starts.npy"
+    dtype = np.uint16 if tokenizer.num_ids <= 2**16 else np.uint32
+    if not starts_path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        lengths: list[int] = []
+        unfinished = tokens_path.with_suffix(".part")
+        with unfinished.open("wb") as file:
+            for documents in _blocks_of(read_documents(path, tokenised=_is_tokenised(tokenizer))):
+                lines = [line for document in documents for line in document]
+                encoded = iter(tokenizer.encode_lines(lines))
+                for document in documents:
+                    ids = [i for _ in document for i in (*next(encoded), tokenizer.eos_id)]
+                    lengths.append(len(ids))
+                    np.array(ids, dtype=dtype).tofile(file)
+                progress(len(lines))
+        unfinished.replace(tokens_path)
+        if not lengths:
+            raise ValueError(f"{path} holds no text")
+        with (temporary := starts_path.with_suffix(".part")).open("wb") as file:
+            np.save(file, np.cumsum([0, *lengths]))
+        temporary.replace(starts_path)
+    tokens = np.memmap(tokens_path, dtype=dtype, mode="r")
+    return Dataset(tokens, np.load(starts_path), tokenizer.bos_id)
+
+
+def concatenate(datasets: Sequence[Dataset], folder: Path) -> Dataset:
+    """Join corpora of one tokenizer into one, on disk."""
+    if len(datasets) == 1:
+        return datasets[0]
+    path = folder / "joined.tokens"
+    with path.open("wb") as file:
+        for dataset in datasets:
+            dataset.tokens.tofile(file)
+    offsets = np.cumsum([0, *(len(dataset) for dataset in datasets)])
+    starts = [d.starts[:-1] + offset for d, offset in zip(datasets, offsets[:-1], strict=True)]
+    tokens = np.memmap(path, dtype=datasets[0].tokens.dtype, mode="r")
+    return Dataset(tokens, np.concatenate([*starts, offsets[-1:]]), datasets[0].bos_id)
+
+
+def corpus_lines(paths: Sequence[Path], *, tokenised: bool) -> Iterator[str]:
+    """Yield every line of some corpus files, for a tokenizer to learn from."""
+    for path in paths:
+        for document in read_documents(path, tokenised=tokenised):
+            yield from document
+
+
+def _is_tokenised(tokenizer: Tokenizer) -> bool:
+    return tokenizer.kind == "wikitext"
+
+
+def _key(path: Path, tokenizer: Tokenizer) -> str:
+    stat = path.stat()
+    facts = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, tokenizer.to_json()]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _blocks_of(documents: Iterator[list[str]]) -> Iterator[list[list[str]]]:
+    block: list[list[str]] = []
+    lines = 0
+    for document in documents:
+        block.append(document)
+        lines += len(document)
+        if lines >= _BLOCK_LINES:
+            yield block
+            block, lines = [], 0
+    if block:
+        yield block

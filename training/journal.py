@@ -1,0 +1,100 @@
+"""What a person sees of a training run: a progress bar, TensorBoard events, a log, a picture."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+_LOG_SECONDS = 5.0
+
+
+class Journal:
+    """Writes ``log.jsonl`` and TensorBoard events into the run folder, and a bar on the terminal.
+
+    Losses are nats per token; perplexities are their exponentials, end of sentence counted.
+    """
+
+    def __init__(self, folder: Path, *, steps: int, done: int, console: Console | None = None) -> None:
+        """Open the log at step ``done`` of ``steps``; later lines of an interrupted run are cut."""
+        self._path = folder / "log.jsonl"
+        if self._path.exists():
+            kept = [entry for entry in read_log(self._path) if entry["step"] <= done]
+            self._path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+        self._log: TextIO = self._path.open("a", encoding="utf-8")
+        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)  # type: ignore[no-untyped-call]
+        self._bar = Progress(
+            TextColumn("[bold]training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=console or Console(stderr=True),
+        )
+        self._task = self._bar.add_task("", total=steps, completed=done, status="")
+        self._since, self._losses, self._tokens, self._busy = 0.0, [0.0], 0, 0.0
+        self._losses.clear()
+        self._validation = ""
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Hide the bar, close the files."""
+        self._bar.stop()
+        self._log.close()
+        self._events.close()  # type: ignore[no-untyped-call]
+
+    def step(self, step: int, loss: float, rate: float, tokens: int, seconds: float) -> None:
+        """Note one optimizer step of ``tokens`` tokens that took ``seconds``."""
+        self._losses.append(loss)
+        self._tokens += tokens
+        self._busy += seconds
+        now = time.monotonic()
+        if now - self._since < _LOG_SECONDS:
+            return
+        mean, speed = sum(self._losses) / len(self._losses), self._tokens / self._busy
+        self._write(step, loss=mean, learning_rate=rate, tokens_per_second=speed)
+        status = f"{speed:,.0f} tokens/s  loss {mean:.3f}{self._validation}"
+        self._bar.update(self._task, completed=step, status=status)
+        self._since, self._tokens, self._busy = now, 0, 0.0
+        self._losses.clear()
+
+    def validation(self, step: int, losses: Mapping[str, float], *, best: bool) -> None:
+        """Note a validation: loss of each file, and whether their mean is the lowest yet."""
+        mean = sum(losses.values()) / len(losses)
+        self._write(step, validation=mean, best=float(best), **{f"validation/{k}": v for k, v in losses.items()})
+        self._validation = f"  valid perplexity {math.exp(mean):.1f}"
+        each = "  ".join(f"{name} {math.exp(loss):.2f}" for name, loss in losses.items())
+        mark = " [green]best[/green]" if best else ""
+        self._bar.console.print(f"step {step}: validation perplexity per token: {each}{mark}")
+
+    def _write(self, step: int, **values: float) -> None:
+        self._log.write(json.dumps({"step": step, **values}) + "\n")
+        self._log.flush()
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the entries of a log; a last line cut short by a kill is left out."""
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            break
+    return entries

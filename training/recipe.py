@@ -1,0 +1,217 @@
+"""A recipe: everything that decides what a training run computes, as frozen settings.
+
+A recipe is a TOML file with the tables ``[tokenizer]``, ``[network]``, ``[optimizer]`` and
+``[training]``; every value can be overridden from the command line (``section.name=value``).
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+
+def _positive(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, not {value!r}")
+
+
+def _share(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerSettings:
+    """How text becomes tokens.
+
+    Attributes:
+        kind: ``subword``, ``word`` or ``wikitext``.
+        vocab_size: Most token ids that can be predicted, V.
+    """
+
+    kind: str = "subword"
+    vocab_size: int = 8192
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for an unknown kind or a vocabulary too small for the 256 bytes."""
+        if self.kind not in ("subword", "word", "wikitext"):
+            raise ValueError(f"kind must be subword, word or wikitext, not {self.kind!r}")
+        smallest = 257 if self.kind == "subword" else 3
+        if self.vocab_size < smallest:
+            raise ValueError(f"vocab_size must be at least {smallest}, not {self.vocab_size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """AdamW (Loshchilov & Hutter 2019) with warm-up, decay and clipping.
+
+    Attributes:
+        learning_rate: Peak step size.
+        warmup_steps: Linear rise from 0 to the peak, optimizer steps.
+        decay_share: Share of all steps, at the end, in which the step size falls linearly.
+        final_rate: Step size at the end, as a share of the peak.
+        weight_decay: Decoupled decay of matrices; vectors are not decayed.
+        beta1: Decay of the first moment, per optimizer step.
+        beta2: Decay of the second moment, per optimizer step.
+        clip_norm: Largest global norm of the gradient.
+        average_decay: Decay of the averaged weights, per optimizer step; 0 turns averaging off.
+    """
+
+    learning_rate: float = 2e-3
+    warmup_steps: int = 200
+    decay_share: float = 0.4
+    final_rate: float = 0.02
+    weight_decay: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.98
+    clip_norm: float = 1.0
+    average_decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        """Raise ValueError naming the first setting out of range."""
+        _positive(self, "learning_rate", "clip_norm")
+        _share(self, "beta1", "beta2", "average_decay")
+        for name in ("decay_share", "final_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)!r}")
+        for name in ("warmup_steps", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How the corpus is read and how long.
+
+    Attributes:
+        epochs: Times that the whole corpus is read; may be a fraction.
+        batch_size: Streams of text read side by side, B.
+        segment_length: Tokens that each stream reads in an optimizer step, T.
+        state_reset: Chance that a stream forgets its state before a step, so that the network
+            learns to begin with none.
+        validate_every: Optimizer steps between validations.
+        validate_tokens: Most tokens of each validation file to read in a validation; 0 for all.
+        patience: Validations without improvement after which training stops; 0 for never.
+        save_every: Optimizer steps between states written for ``--resume``.
+        precision: ``float32``, ``bfloat16`` (weights stay float32), or ``auto``: bfloat16 where
+            the processor has instructions for it.
+        seed: Seed of weights, shuffling, dropout and resets.
+    """
+
+    epochs: float = 1.0
+    batch_size: int = 32
+    segment_length: int = 64
+    state_reset: float = 0.02
+    validate_every: int = 500
+    validate_tokens: int = 100_000
+    patience: int = 0
+    save_every: int = 500
+    precision: str = "auto"
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        """Raise ValueError naming the first setting out of range."""
+        _positive(self, "epochs", "batch_size", "segment_length", "validate_every", "save_every")
+        _share(self, "state_reset")
+        for name in ("validate_tokens", "patience", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)!r}")
+        if self.precision not in ("float32", "bfloat16", "auto"):
+            raise ValueError(f"precision must be float32, bfloat16 or auto, not {self.precision!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The four tables of a recipe; ``network`` holds the fields of its kind's configuration.
+
+    ``vocab_size`` and ``num_ids`` of the network are filled in from the trained tokenizer.
+    """
+
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    network: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Read plain values, as TOML or JSON holds them.
+
+        Raises:
+            ValueError: An unknown table or setting, or a value of the wrong type or out of range.
+        """
+        tables = {f.name: f.default_factory for f in fields(cls)}
+        if unknown := sorted(set(values) - set(tables)):
+            raise ValueError(f"a recipe has no [{unknown[0]}]; it has {', '.join(tables)}")
+        built: dict[str, Any] = {}
+        for name, table in values.items():
+            if not isinstance(table, Mapping):
+                raise ValueError(f"{name} must be a table of settings")
+            settings = tables[name]
+            built[name] = dict(table) if settings is dict else _read(settings, name, table)
+        return cls(**built)
+
+    def to_values(self) -> dict[str, Any]:
+        """Return plain values, the inverse of `from_values`."""
+        return asdict(self) | {"network": dict(self.network)}
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe that ships with the package, by name, or a TOML file, by path.
+
+    Args:
+        name_or_path: ``everyday-lstm``, or a path that ends in ``.toml``.
+        overrides: ``section.name=value`` each, the value as in TOML; a bare word is a string.
+
+    Raises:
+        ValueError: No such recipe, or a value that is unknown or out of range.
+    """
+    if name_or_path.endswith(".toml"):
+        text = Path(name_or_path).read_text(encoding="utf-8")
+    else:
+        shipped = {f.name.removesuffix(".toml"): f for f in _shipped()}
+        if name_or_path not in shipped:
+            raise ValueError(
+                f"no recipe {name_or_path!r}: give a .toml file, or one of {', '.join(shipped)}"
+            )
+        text = shipped[name_or_path].read_text(encoding="utf-8")
+    try:
+        values: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{name_or_path}: {error}") from None
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        section, dot, setting = key.partition(".")
+        if not (equals and dot):
+            raise ValueError(f"an override is section.name=value, not {override!r}")
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed = value
+        values.setdefault(section, {})[setting] = parsed
+    return Recipe.from_values(values)
+
+
+def _shipped() -> list[Any]:
+    folder = resources.files("training") / "recipes"
+    return sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+
+
+def _read(settings: Any, table: str, values: Mapping[str, Any]) -> Any:
+    known = {f.name: f.type for f in fields(settings)}
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(f"[{table}] has no setting {name!r}; it has {', '.join(known)}")
+        wanted = known[name]
+        right = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
+        if not right or (isinstance(value, bool) and wanted is not bool):
+            raise ValueError(f"{table}.{name} must be of type {wanted.__name__}, not {value!r}")
+    try:
+        return settings(**values)
+    except ValueError as error:
+        raise ValueError(f"{table}.{error}") from None

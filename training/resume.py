@@ -1,0 +1,77 @@
+"""A training state on disk: tensors in safetensors, numbers in JSON, no pickle."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.networks import RecurrentState, State, TransformerState
+from training.optimizer import AveragedWeights
+
+
+def save_training_state(
+    path: Path,
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: AveragedWeights,
+    state: State | None,
+    numbers: dict[str, Any],
+) -> None:
+    """Write everything that the next step depends on; an older file is replaced at once."""
+    tensors: dict[str, Tensor] = {f"network.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"average.{i}": w for i, w in enumerate(average.weights)}
+    for i, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{k}": v for k, v in moments.items()}
+    tensors["random"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["random_cuda"] = torch.cuda.get_rng_state()
+    if isinstance(state, RecurrentState):
+        tensors |= {f"state.{i}": v for i, v in enumerate(state.vectors)}
+    elif isinstance(state, TransformerState):
+        tensors |= {f"state.{f.name}": getattr(state, f.name) for f in fields(state)}
+    temporary = path.with_suffix(".part")
+    copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    save_file(copies, temporary, metadata={"numbers": json.dumps(numbers)})
+    temporary.replace(path)
+
+
+def load_training_state(
+    path: Path,
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: AveragedWeights,
+) -> tuple[State | None, dict[str, Any]]:
+    """Put back what `save_training_state` wrote; returns the carried state and the numbers."""
+    with safe_open(path, framework="pt") as file:
+        numbers: dict[str, Any] = json.loads(file.metadata()["numbers"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        group, _, rest = name.partition(".")
+        groups.setdefault(group, {})[rest] = tensor
+    network.load_state_dict(groups["network"])
+    for i, weight in enumerate(average.weights):
+        weight.copy_(groups["average"][str(i)])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in groups.get("optimizer", {}).items():
+        index, _, key = name.partition(".")
+        moments.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    torch.set_rng_state(tensors["random"])
+    if "random_cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random_cuda"])
+    return _carried(groups.get("state", {}), average.weights[0].device), numbers
+
+
+def _carried(parts: dict[str, Tensor], device: torch.device) -> State | None:
+    if not parts:
+        return None
+    parts = {name: tensor.to(device) for name, tensor in parts.items()}
+    if "keys" in parts:
+        return TransformerState(**parts)
+    return RecurrentState(tuple(parts[str(i)] for i in range(len(parts))))

@@ -1,0 +1,249 @@
+"""The training loop: one for every architecture."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from models.networks import Network, State
+from training.dataset import Dataset, Epoch
+from training.journal import Journal
+from training.loss import fused_cross_entropy
+from training.optimizer import AveragedWeights, build_optimizer, learning_rate
+from training.recipe import Recipe
+from training.resume import load_training_state, save_training_state
+
+_VALIDATION_STREAMS = 16
+_VALIDATION_SEED = 0
+
+
+@dataclass
+class Progress:
+    """Where a run stands; every field is kept for ``--resume``.
+
+    Attributes:
+        step: Optimizer steps done.
+        seconds: Time spent training and validating, over all resumptions.
+        core_seconds: The same as processor time, summed over the cores.
+        best_loss: Lowest validation loss, nats per token, mean over the validation files.
+        best_step: Step at which it was seen.
+        stale: Validations since then.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    core_seconds: float = 0.0
+    best_loss: float = math.inf
+    best_step: int = 0
+    stale: int = 0
+
+
+class Trainer:
+    """Trains a network on a dataset; can be stopped and resumed at any step."""
+
+    def __init__(
+        self,
+        network: Network,
+        recipe: Recipe,
+        dataset: Dataset,
+        validation: Mapping[str, Dataset],
+        folder: Path,
+    ) -> None:
+        """Prepare optimizer and averages.
+
+        Args:
+            network: Trained in place, on its device.
+            recipe: Its optimizer and training settings are used.
+            dataset: What to train on.
+            validation: What to choose the best weights on, each with a name for the journal.
+            folder: Where states, best weights and journal are written.
+
+        Raises:
+            ValueError: The dataset is too short for a single step.
+        """
+        self.network, self.recipe, self.dataset = network, recipe, dataset
+        self.validation, self.folder = validation, folder
+        settings = recipe.training
+        self.device = network.embedding.weight.device
+        self.precision = pick_precision(settings.precision, self.device)
+        self.steps_per_epoch = len(dataset) // settings.batch_size // settings.segment_length
+        if not self.steps_per_epoch:
+            raise ValueError(
+                f"the corpus has {len(dataset)} tokens; a step of {settings.batch_size} streams "
+                f"of {settings.segment_length} tokens needs "
+                f"{settings.batch_size * settings.segment_length}"
+            )
+        self.steps = max(1, round(settings.epochs * self.steps_per_epoch))
+        self.optimizer = build_optimizer(network, recipe.optimizer)
+        self.average = AveragedWeights(network.parameters(), recipe.optimizer.average_decay)
+        self.progress = Progress()
+        self._carried: State | None = None
+        self._epoch: tuple[int, Epoch] | None = None
+
+    @property
+    def state_path(self) -> Path:
+        """File that ``--resume`` reads."""
+        return self.folder / "state.safetensors"
+
+    @property
+    def best_path(self) -> Path:
+        """File of the averaged weights that validated best."""
+        return self.folder / "best.safetensors"
+
+    def resume(self) -> None:
+        """Go on where the last saved state of this folder stands."""
+        self._carried, numbers = load_training_state(
+            self.state_path, self.network, self.optimizer, self.average
+        )
+        self.progress = Progress(**numbers)
+
+    def run(self, journal: Journal) -> None:
+        """Train to the end, or until validation has not improved for ``patience`` times."""
+        settings = self.recipe.training
+        while self.progress.step < self.steps:
+            began, busy = time.perf_counter(), time.process_time()
+            loss = self.train_step()
+            self.progress.step += 1
+            step, last = self.progress.step, self.progress.step == self.steps
+            losses = {}
+            if last or step % settings.validate_every == 0:
+                losses = self.validate()
+            self.progress.seconds += time.perf_counter() - began
+            self.progress.core_seconds += time.process_time() - busy
+            tokens = settings.batch_size * settings.segment_length
+            journal.step(step, loss, self._rate(step - 1), tokens, time.perf_counter() - began)
+            if losses:
+                journal.validation(step, losses, best=self.progress.best_step == step)
+            if last or step % settings.save_every == 0:
+                self.save()
+            if settings.patience and self.progress.stale >= settings.patience:
+                break
+
+    def train_step(self) -> float:
+        """Read one segment of every stream and update the weights; returns nats per token."""
+        settings = self.recipe.training
+        self.network.train()
+        rate = self._rate(self.progress.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        inputs, targets, state = self._segment()
+        with torch.autocast(
+            self.device.type, dtype=self.precision, enabled=self.precision != torch.float32
+        ):
+            features, state = self.network.features(inputs, state)  # (B, T, E)
+        self._carried = state.detach()
+        loss = fused_cross_entropy(
+            features.flatten(0, 1).float(),
+            self.network.output_weight,
+            self.network.output_bias,
+            targets.flatten(),
+            dtype=self.precision,
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(
+            self.network.parameters(), self.recipe.optimizer.clip_norm, foreach=True
+        )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.average.update(self.progress.step)
+        return float(loss.detach())
+
+    def validate(self) -> dict[str, float]:
+        """Return nats per token of each validation file with the averaged weights; keep the best."""
+        self.average.swap()
+        try:
+            losses = {name: self._validation_loss(d) for name, d in self.validation.items()}
+            mean = sum(losses.values()) / len(losses)
+            if mean < self.progress.best_loss:
+                self.progress.best_loss, self.progress.best_step = mean, self.progress.step
+                self.progress.stale = 0
+                weights = {k: v.contiguous() for k, v in self.network.state_dict().items()}
+                temporary = self.best_path.with_suffix(".part")
+                save_file(weights, temporary)
+                temporary.replace(self.best_path)
+            else:
+                self.progress.stale += 1
+        finally:
+            self.average.swap()
+        return losses
+
+    def save(self) -> None:
+        """Write the state that `resume` reads."""
+        numbers: dict[str, Any] = vars(self.progress)
+        save_training_state(
+            self.state_path, self.network, self.optimizer, self.average, self._carried, numbers
+        )
+
+    def load_best(self) -> None:
+        """Put the averaged weights that validated best into the network."""
+        self.network.load_state_dict(load_file(self.best_path, device=str(self.device)))
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(step, self.steps, self.recipe.optimizer)
+
+    def _segment(self) -> tuple[Tensor, Tensor, State | None]:
+        """Return this step's inputs (B, T), targets (B, T) and the state before them."""
+        settings = self.recipe.training
+        epoch, place = divmod(self.progress.step, self.steps_per_epoch)
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = epoch, self.dataset.epoch(settings.seed + epoch)
+        if place == 0:
+            self._carried = None
+        stream = np.arange(settings.batch_size)[:, None] * (len(self.dataset) // settings.batch_size)
+        length = settings.segment_length
+        positions = stream + place * length + np.arange(length)
+        inputs, targets = (torch.from_numpy(a).to(self.device) for a in self._epoch[1].read(positions))
+        state = self._carried
+        if state is not None and settings.state_reset:
+            chance = np.random.default_rng((settings.seed, self.progress.step))
+            forget = chance.random(settings.batch_size) < settings.state_reset
+            state = state.reset(torch.from_numpy(forget).to(self.device))
+        return inputs, targets, state
+
+    @torch.inference_mode()
+    def _validation_loss(self, dataset: Dataset) -> float:
+        self.network.eval()
+        settings = self.recipe.training
+        streams = max(1, min(_VALIDATION_STREAMS, len(dataset) // settings.segment_length))
+        length = len(dataset) // streams
+        if settings.validate_tokens:
+            length = min(length, max(1, settings.validate_tokens // streams))
+        epoch = dataset.epoch(_VALIDATION_SEED)
+        starts = np.arange(streams)[:, None] * (len(dataset) // streams)
+        state: State | None = None
+        total = torch.zeros((), dtype=torch.float64)
+        for start in range(0, length, settings.segment_length):
+            end = min(start + settings.segment_length, length)
+            inputs, targets = epoch.read(starts + np.arange(start, end))
+            with torch.autocast(
+                self.device.type, dtype=self.precision, enabled=self.precision != torch.float32
+            ):
+                logits, state = self.network(torch.from_numpy(inputs).to(self.device), state)
+            total += torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1).float(),
+                torch.from_numpy(targets).to(self.device).flatten(),
+                reduction="sum",
+            ).cpu()
+        return float(total) / (streams * length)
+
+
+def pick_precision(precision: str, device: torch.device) -> torch.dtype:
+    """Return the type that products are computed in.
+
+    ``auto`` is bfloat16 where the device multiplies it natively: recent GPUs, and CPUs with
+    AVX512-BF16 or AMX.
+    """
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return torch.bfloat16 if native else torch.float32
