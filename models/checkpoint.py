@@ -88,7 +88,9 @@ def load_checkpoint(folder: Path) -> LanguageModel:
     try:
         tensors = safetensors.torch.load(weights)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise CorruptFileError(f"{folder / WEIGHTS}: truncated or not safetensors ({error})") from None
+        raise CorruptFileError(
+            f"{folder / WEIGHTS}: truncated or not safetensors ({error})"
+        ) from None
     for name, content in ((WEIGHTS, weights), (TOKENIZER, tokens)):
         if _checksum(content) != config["checksums"].get(name):
             raise CorruptFileError(f"{folder / name}: its checksum is not the one in {CONFIG}")
@@ -119,6 +121,7 @@ def load_checkpoint(folder: Path) -> LanguageModel:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
+    config: Any
     try:
         config = json.loads(_read(folder, CONFIG))
     except (ValueError, RecursionError) as error:
@@ -134,7 +137,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     temperature = config.get("temperature")
     if not (isinstance(temperature, int | float) and 0 < temperature < 100):
         raise CorruptFileError(f"{path}: temperature must be above 0 and below 100")
-    return config
+    return dict(config)
 
 
 def _fill(network: Network, tensors: dict[str, Tensor], path: Path) -> None:
@@ -145,8 +148,7 @@ def _fill(network: Network, tensors: dict[str, Tensor], path: Path) -> None:
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
             raise MismatchError(
-                f"{path}: {name!r} has shape {tuple(tensor.shape)}, "
-                f"not {tuple(wanted[name].shape)}"
+                f"{path}: {name!r} has shape {tuple(tensor.shape)}, not {tuple(wanted[name].shape)}"
             )
     network.load_state_dict(tensors)
 

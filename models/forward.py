@@ -13,9 +13,12 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from models.networks import State
+
+CHUNK = 256  # tokens: nobody waits behind somebody else's novel
 
 
 @dataclass(frozen=True)
@@ -70,23 +73,47 @@ def run(program: "Program[R]", runner: Runner) -> R:
         return result
 
 
-def run_all(programs: "Sequence[Program[R]]", runner: Runner) -> list[R]:
-    """Drive programs side by side, all their passes of a moment computed together."""
+def side_by_side(programs: "Sequence[Program[R]]") -> "Program[list[R]]":
+    """Join programs into one that asks for all their passes of a moment at once."""
     results: dict[int, R] = {}
-    waiting: dict[int, list[Forward]] = {}
+    asked: dict[int, list[Forward]] = {}
 
     def advance(i: int, passes: list[Pass] | None) -> None:
         try:
-            waiting[i] = programs[i].send(passes) if passes is not None else next(programs[i])
+            asked[i] = next(programs[i]) if passes is None else programs[i].send(passes)
         except StopIteration as finished:
-            waiting.pop(i, None)
+            asked.pop(i, None)
             results[i] = finished.value
 
     for i in range(len(programs)):
         advance(i, None)
-    while waiting:
-        asked = list(waiting.items())
-        passes = iter(runner.compute([forward for _, forwards in asked for forward in forwards]))
-        for i, forwards in asked:
+    while asked:
+        moment = list(asked.items())
+        passes = iter((yield [forward for _, forwards in moment for forward in forwards]))
+        for i, forwards in moment:
             advance(i, [next(passes) for _ in forwards])
     return [results[i] for i in range(len(programs))]
+
+
+def run_all(programs: "Sequence[Program[R]]", runner: Runner) -> list[R]:
+    """Drive programs side by side."""
+    return run(side_by_side(programs), runner)
+
+
+def read(
+    token_ids: Sequence[int], state: State | None, want: Literal["last", "all", "none"] = "last"
+) -> Program[Pass]:
+    """Read any number of tokens, at least one, in passes of bounded length.
+
+    Returns:
+        The pass behind the last token; where ``all`` was wanted its log-probabilities are those
+        behind every token, (T, V).
+    """
+    log_probs = []
+    for start in range(0, len(token_ids), CHUNK):
+        chunk = token_ids[start : start + CHUNK]
+        last = start + CHUNK >= len(token_ids)
+        (result,) = yield [Forward(chunk, state, want if last or want == "all" else "none")]
+        state = result.state
+        log_probs.append(result.log_probs)
+    return Pass(torch.cat(log_probs) if want == "all" else log_probs[-1], result.state)

@@ -55,8 +55,10 @@ class LanguageModel:
         states = [state] if len(forwards) == 1 else state.split()
         rows = []  # the features whose logits are wanted, (0, 1 or T, E) each
         for feature, forward in zip(features, forwards, strict=True):
-            rows.append(feature[{"none": slice(0), "last": slice(-1, None)}.get(forward.want) or ...])
-        log_probs = self._log_probs(torch.cat(rows)).split([len(r) for r in rows])
+            rows.append(
+                feature[{"none": slice(0), "last": slice(-1, None)}.get(forward.want) or ...]
+            )
+        log_probs = torch.split(self._log_probs(torch.cat(rows)), [len(row) for row in rows])
         return [
             Pass(p[0] if forward.want == "last" else p, state)
             for p, state, forward in zip(log_probs, states, forwards, strict=True)

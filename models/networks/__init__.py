@@ -1,4 +1,7 @@
-"""Networks of one signature: ``forward(token_ids (B, T), state | None) -> logits (B, T, V), state``."""
+"""Networks of one signature, whatever their kind.
+
+``forward(token_ids (B, T), state | None) -> logits (B, T, V), state``
+"""
 
 from models.networks.base import Network, State
 from models.networks.build import NetworkConfig, build_network, network_config

@@ -2,10 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from models.networks.build import NetworkConfig
 
 
 class State(ABC):
@@ -47,10 +50,12 @@ class Network(nn.Module, ABC):
     """A language model's network.
 
     Attributes:
+        config: The sizes it was built with.
         embedding: Token embedding, one row for every id that can be read.
         output_bias: Shape (V,).
     """
 
+    config: "NetworkConfig"
     embedding: nn.Embedding
     output_bias: nn.Parameter
     vocab_size: int

@@ -81,7 +81,7 @@ class RecurrentNetwork(Network):
     def __init__(self, config: RecurrentConfig) -> None:
         """Build the layers with fresh weights."""
         super().__init__()
-        self.config = config
+        self.config: RecurrentConfig = config
         self.vocab_size = config.vocab_size
         self.embedding = nn.Embedding(config.num_ids, config.embedding_size)
         layers = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[config.kind]

@@ -171,7 +171,7 @@ class Transformer(Network):
     def __init__(self, config: TransformerConfig) -> None:
         """Build the layers with fresh weights."""
         super().__init__()
-        self.config = config
+        self.config: TransformerConfig = config
         self.vocab_size = config.vocab_size
         self.embedding = nn.Embedding(config.num_ids, config.embedding_size)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))

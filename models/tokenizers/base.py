@@ -1,6 +1,7 @@
 """What every tokenizer answers, whatever its kind."""
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -117,7 +118,9 @@ class Tokenizer(ABC):
     def encode_context(self, text: str) -> list[int]:
         """Encode text that is read but not scored: BOS, then the text, each line break an EOS."""
         token_ids = [self.bos_id]
-        for i, line in enumerate(text.splitlines() if text[-1:] != "\n" else [*text.splitlines(), ""]):
+        for i, line in enumerate(
+            text.splitlines() if text[-1:] != "\n" else [*text.splitlines(), ""]
+        ):
             if i and token_ids[-1] not in (self.bos_id, self.eos_id):
                 token_ids.append(self.eos_id)
             token_ids += self.encode(line).token_ids
@@ -143,6 +146,42 @@ class Tokenizer(ABC):
         for i in np.flatnonzero(found):
             found[i] = self.is_word(self.surface(self.pieces[i]))
         return found
+
+    @cached_property
+    def opens_word(self) -> np.ndarray:
+        """Shape (V,), bool: an unfinished piece that a word, not punctuation, can begin with.
+
+        A superset: characters beyond ASCII are not told apart.
+        """
+        firsts = (piece[:1] for piece in self.pieces)
+        opens = np.array([first.isalnum() or first == b"_" or first >= b"\x80" for first in firsts])
+        found: np.ndarray = opens & ~self.is_word_end
+        found[self.eos_id] = False
+        return found
+
+    @cached_property
+    def alphabetical(self) -> tuple[list[bytes], np.ndarray]:
+        """The non-empty pieces in byte order, and their token ids, for `completions`."""
+        ids = sorted(
+            (i for i, piece in enumerate(self.pieces) if piece), key=self.pieces.__getitem__
+        )
+        return [self.pieces[i] for i in ids], np.array(ids, dtype=np.int64)
+
+    def completions(self, rest: bytes) -> np.ndarray:
+        """Return the ids of all pieces that begin with ``rest``, which is not empty."""
+        pieces, ids = self.alphabetical
+        first = bisect_left(pieces, rest)
+        return ids[first : bisect_left(pieces, rest + b"\xff\xff\xff\xff", lo=first)]
+
+    def beginnings(self, rest: bytes) -> np.ndarray:
+        """Return the ids of unfinished pieces that ``rest`` begins with, but not all of it."""
+        pieces, ids = self.alphabetical
+        found: list[int] = []
+        for length in range(1, len(rest)):
+            first = bisect_left(pieces, rest[:length])
+            last = bisect_right(pieces, rest[:length], lo=first)
+            found += (i for i in ids[first:last] if not self.is_word_end[i])
+        return np.array(found, dtype=np.int64)
 
 
 def _parse(text: str) -> tokenizers.Tokenizer:

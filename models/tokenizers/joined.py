@@ -115,8 +115,9 @@ class JoinedTokenizer(Tokenizer):
             # Neighbours that the character touches or not: cut it out of a text that has them.
             for left, right in (("a", ""), ("", "a"), ("a", "a")):
                 encoding = self.encode(left + word + right)
-                span = encoding.words[bool(left)]
-                found.append(encoding.token_ids[span.first : span.last])
+                if len(encoding.words) == 1 + len(left) + len(right):  # a lone mark joins a letter
+                    span = encoding.words[len(left)]
+                    found.append(encoding.token_ids[span.first : span.last])
         return [ids for i, ids in enumerate(found) if ids and ids not in found[:i]]
 
 
@@ -130,7 +131,7 @@ class SubwordTokenizer(JoinedTokenizer):
         """Tabulate the pieces as bytes."""
         super().__init__(backend)
         symbols = _byte_symbols()
-        tokens = [backend.id_to_token(i) for i in range(self.vocab_size)]
+        tokens = [backend.id_to_token(i) or "" for i in range(self.vocab_size)]
         whole = [
             b"" if i == self.eos_id else bytes(symbols[symbol] for symbol in token)
             for i, token in enumerate(tokens)
@@ -168,7 +169,7 @@ class WordTokenizer(JoinedTokenizer):
         """Tabulate the units as bytes."""
         super().__init__(backend)
         self.unk_id = self._special(UNK)
-        tokens = [backend.id_to_token(i) for i in range(self.vocab_size)]
+        tokens = [backend.id_to_token(i) or "" for i in range(self.vocab_size)]
         self.is_word_end = np.array([i != self.eos_id for i in range(self.vocab_size)])
         self.pieces = [token.encode() for token in tokens]
         self.pieces[self.eos_id] = b""
@@ -206,7 +207,9 @@ def _byte_symbols() -> dict[str, int]:
     }
 
 
-def add_special_tokens(backend: tokenizers.Tokenizer, tokens: Sequence[str]) -> tokenizers.Tokenizer:
+def add_special_tokens(
+    backend: tokenizers.Tokenizer, tokens: Sequence[str]
+) -> tokenizers.Tokenizer:
     """Return ``backend`` with ``tokens`` at the end of its vocabulary, unreachable from any text.
 
     They are entries of the vocabulary but not "added tokens", which the library would look for in

@@ -32,12 +32,12 @@ class WikitextTokenizer(Tokenizer):
         """Tabulate the words."""
         super().__init__(backend)
         self.vocab_size = backend.get_vocab_size()
-        self.unk_id = self._special(UNK)
+        self.unk_id = self._unk_id = self._special(UNK)
         self.eos_id = self._special(EOS)
         # A line begins where the one before it ended: the corpus has no other mark.
         self.bos_id = self.eos_id
         self.is_word_end = np.array([i != self.eos_id for i in range(self.vocab_size)])
-        self.pieces = [backend.id_to_token(i).encode() for i in range(self.vocab_size)]
+        self.pieces = [(backend.id_to_token(i) or "").encode() for i in range(self.vocab_size)]
         self.pieces[self.eos_id] = b""
         self._moses = MosesTokenizer(lang="en")
         self._unmoses = MosesDetokenizer(lang="en")
@@ -61,8 +61,7 @@ class WikitextTokenizer(Tokenizer):
         words = []
         end = 0
         for i, token in enumerate(tokens):
-            found = self._backend.token_to_id(token)
-            token_ids.append(self.unk_id if found is None else found)
+            token_ids.append(self._id(token))
             written = self.surface(token.encode())
             start = text.find(written, end)
             if start < 0:  # Moses rewrote it: an empty span says that it stands nowhere
@@ -90,8 +89,12 @@ class WikitextTokenizer(Tokenizer):
         """Return the spellings within the vocabulary; none where a word of it is outside."""
         tokens = self._split(word)
         found = [tokens, [f"@{word}@"]] if word in ("-", ",", ".") else [tokens]
-        ids = [[self._backend.token_to_id(token) for token in spelling] for spelling in found]
-        return [spelling for spelling in ids if spelling and not {None, self.unk_id} & {*spelling}]
+        ids = [[self._id(token) for token in spelling] for spelling in found]
+        return [spelling for spelling in ids if spelling and self.unk_id not in spelling]
+
+    def _id(self, token: str) -> int:
+        found = self._backend.token_to_id(token)
+        return self._unk_id if found is None else found
 
     def _split(self, text: str) -> list[str]:
         """Tokenise natural text as the corpus is; ``<unk>`` written in it stays one token."""

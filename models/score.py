@@ -1,0 +1,178 @@
+"""How likely a sentence is, in total and word by word."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from models.forward import CHUNK, Forward, Program
+from models.language_model import LanguageModel
+from models.networks import State
+from models.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class WordScore:
+    """A word of a scored sentence. What was not scored is None, never 0.
+
+    Attributes:
+        text: The characters of the word.
+        start: Offset of its first character.
+        end: Offset behind its last.
+        log_prob: Natural log-probability given everything before it.
+        surprisal_bits: The same as surprisal, bits.
+        rank: Place among all next words by probability, from 1; None where a word of several
+            pieces could stand before it, so that only a search could tell.
+        oov: It was read as ``<unk>``.
+    """
+
+    text: str
+    start: int
+    end: int
+    log_prob: float | None
+    surprisal_bits: float | None
+    rank: int | None
+    oov: bool
+
+
+@dataclass(frozen=True)
+class SentenceScore:
+    """A scored sentence. What was not scored is None, never 0.
+
+    Attributes:
+        text: The sentence.
+        log_prob: Sum of the natural log-probabilities of its scored tokens.
+        perplexity: Per scored token; the end of sentence is one where it was asked for.
+        mean_log_prob: ``log_prob`` over ``scored_tokens``.
+        bits_per_character: Surprisal in bits over the characters of ``text``.
+        scored_tokens: How many tokens ``log_prob`` counts.
+        oov_count: Words read as ``<unk>``; they are scored as that.
+        eos_log_prob: Share of the end of sentence in ``log_prob``.
+        words: Detail, where it was asked for.
+    """
+
+    text: str
+    log_prob: float | None
+    perplexity: float | None
+    mean_log_prob: float | None
+    bits_per_character: float | None
+    scored_tokens: int
+    oov_count: int
+    eos_log_prob: float | None
+    words: list[WordScore] | None
+
+
+def score(
+    model: LanguageModel,
+    text: str,
+    *,
+    context: str = "",
+    bos: bool = True,
+    eos: bool = True,
+    words: bool = False,
+) -> Program[SentenceScore]:
+    """Score one sentence.
+
+    Args:
+        model: Whose probabilities are asked for.
+        text: The sentence; white space in it only separates words.
+        context: Read before it, not scored. A line break in it ends a sentence.
+        bos: Begin at the start of a text. Without it, and without context, the first token is read
+            but has no probability.
+        eos: Count the end of the sentence as its last token.
+        words: Return every word's score.
+    """
+    tokenizer = model.tokenizer
+    encoding = tokenizer.encode(text)
+    before = tokenizer.encode_context(context)[0 if bos else 1 :]
+    scored = [*encoding.token_ids, *([tokenizer.eos_id] if eos else [])]
+    gathered = yield from _gather(tokenizer, before, scored, ranks=words)
+    total = sum(value for value, _ in gathered if value is not None)
+    count = sum(value is not None for value, _ in gathered)
+    return SentenceScore(
+        text=text,
+        log_prob=total if count else None,
+        perplexity=_exp(-total / count) if count else None,
+        mean_log_prob=total / count if count else None,
+        bits_per_character=-total / math.log(2) / len(text) if count and text else None,
+        scored_tokens=count,
+        oov_count=encoding.token_ids.count(tokenizer.unk_id) if tokenizer.unk_id is not None else 0,
+        eos_log_prob=gathered[-1][0] if eos else None,
+        words=_words(tokenizer, text, gathered) if words else None,
+    )
+
+
+_Gathered = list[tuple[float | None, int | None]]
+
+
+def _gather(
+    tokenizer: Tokenizer, before: Sequence[int], scored: Sequence[int], *, ranks: bool
+) -> Program[_Gathered]:
+    """Return log-probability and rank of each of ``scored``; None for one that nothing precedes."""
+    gathered: _Gathered = [] if before else [(None, None)] * min(1, len(scored))
+    state: State | None = None
+    read = [*before, *scored][:-1]  # nothing is asked of what follows the last
+    quiet = max(0, len(before) - 1)  # positions behind which nothing is scored
+    start = 0
+    while start < len(read):
+        end = min(start + CHUNK, len(read), quiet if start < quiet else len(read))
+        want: Literal["none", "all"] = "none" if end <= quiet else "all"
+        (result,) = yield [Forward(read[start:end], state, want)]
+        state = result.state
+        if want == "all":
+            first = start + 1 - len(before)  # in ``scored``, of the token behind ``start``
+            targets = scored[first : first + end - start]
+            gathered += _pick(tokenizer, result.log_probs, targets, ranks=ranks)
+        start = end
+    return gathered
+
+
+def _pick(
+    tokenizer: Tokenizer, log_probs: torch.Tensor, targets: Sequence[int], *, ranks: bool
+) -> _Gathered:
+    """Take the targets' log-probabilities out of (T, V)."""
+    picked = log_probs.gather(1, torch.tensor(targets)[:, None])  # (T, 1)
+    values = picked[:, 0].tolist()
+    if not ranks:
+        return [(value, None) for value in values]
+    above = (log_probs > picked).numpy()  # (T, V)
+    ends = tokenizer.is_word_end.copy()
+    ends[tokenizer.eos_id] = True
+    return [
+        (value, _rank(row, ends) if ends[target] else None)
+        for value, row, target in zip(values, above, targets, strict=True)
+    ]
+
+
+def _rank(above: np.ndarray, ends: np.ndarray) -> int | None:
+    """Return the rank of a word of one piece, unless an unfinished piece stands above it."""
+    return None if above[~ends].any() else int(above.sum()) + 1
+
+
+def _words(tokenizer: Tokenizer, text: str, gathered: _Gathered) -> list[WordScore]:
+    encoding = tokenizer.encode(text)
+    words = []
+    for span in encoding.words:
+        values = [value for value, _ in gathered[span.first : span.last]]
+        known = None if None in values else sum(value for value in values if value is not None)
+        single = span.last == span.first + 1
+        words.append(
+            WordScore(
+                text=text[span.start : span.end],
+                start=span.start,
+                end=span.end,
+                log_prob=known,
+                surprisal_bits=None if known is None else -known / math.log(2),
+                rank=gathered[span.first][1] if single else None,
+                oov=encoding.token_ids[span.first] == tokenizer.unk_id,
+            )
+        )
+    return words
+
+
+def _exp(x: float) -> float:
+    """Return e to the power of x, at most the largest float."""
+    return math.exp(min(x, 709.0))

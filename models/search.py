@@ -1,0 +1,283 @@
+"""The most probable next words, exactly: a best-first search over unfinished words.
+
+A heap holds every known continuation, finished or not, by its probability. A longer piece of text
+is never more probable than its beginning, so what leaves the heap finished is more probable than
+everything still in it: the words come out in their true order (Dijkstra 1959; for strings over
+tokens, Vieira et al. 2024). Nothing is cut off; what was not expanded is reported as mass.
+
+A typed prefix restricts the search by string. Its probability, by which the words' are divided, is
+the sum over all ways in which tokens cover it.
+"""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+
+import numpy as np
+
+from models.forward import Forward, Pass, Program
+from models.networks import State
+from models.tokenizers import Tokenizer
+from models.tokenizers.joined import JOIN
+
+_JOIN = JOIN.encode()
+_BATCH = 8  # unfinished words expanded together
+_FIRST_CHILDREN = 256  # of an expanded word, sorted before anybody asks for more
+_PREFIX_TOLERANCE = 1e-7  # share of a prefix' probability that may stay unsummed
+_MOST_SPELLINGS = 4  # a punctuation mark: joined to the left or not, to the right or not
+NO_MASS = -np.inf
+
+
+@dataclass(frozen=True)
+class FoundWord:
+    """A finished word or phrase: its text, natural log-probability and spelling."""
+
+    text: str
+    log_prob: float
+    token_ids: tuple[int, ...]
+
+
+@dataclass
+class Found:
+    """What a search found.
+
+    Attributes:
+        words: Most probable first; for a typed prefix, their joint probabilities with it.
+        prefix_log_prob: Natural log-probability of the typed prefix; 0 for none, -inf where no
+            token sequence covers it.
+        finished_mass: Probability of all finished outcomes that were seen, in the list or not.
+        proven: The list is in true order and complete; False only where the search gave up.
+    """
+
+    words: list[FoundWord] = field(default_factory=list)
+    prefix_log_prob: float = 0.0
+    finished_mass: float = 0.0
+    proven: bool = True
+
+
+@dataclass(eq=False)
+class _Node:
+    """An expanded beginning; each of its children is one token longer.
+
+    Attributes:
+        token_ids: Read since the search began.
+        word_start: Index in them of the current word's first token.
+        text: Bytes of the current word, a join mark included.
+        words: How many words were finished before it.
+        state: What the network has read.
+        children: Log-probabilities (V,) of the children, -inf for those that cannot count.
+        order: Their ids, most probable first: the beginning only, until more is asked for.
+        taken: How many of them have left the heap or wait in it.
+    """
+
+    token_ids: tuple[int, ...]
+    word_start: int
+    text: bytes
+    words: int
+    state: State
+    children: np.ndarray
+    order: np.ndarray
+    taken: int = 0
+
+
+# Negative log-probability, a tie breaker, the parent, the child's last token.
+_Entry = tuple[float, int, _Node, int]
+
+
+class Search:
+    """One search for the words behind a text."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        limit: int | None,
+        prefix: bytes = b"",
+        num_words: int = 1,
+        words_only: bool = True,
+        temper: Callable[[np.ndarray], np.ndarray] = lambda log_probs: log_probs,
+        accept: Callable[[str], bool] = lambda text: True,
+        most_expansions: int = 4096,
+    ) -> None:
+        """Describe what is searched for.
+
+        Args:
+            tokenizer: Of the model that is asked.
+            limit: How many words to find; None for all, which ends where every word is one token.
+            prefix: Bytes that the word begins with.
+            num_words: Words in a row to find, 1 or more; above 1 without punctuation.
+            words_only: No punctuation.
+            temper: Applied to each natural log-probabilities (V,) before they are used.
+            accept: Whether a finished text counts.
+            most_expansions: Unfinished words to expand before giving up, unproven.
+        """
+        self.tokenizer, self.limit, self.prefix = tokenizer, limit, prefix
+        self.num_words, self.words_only = num_words, words_only
+        self.temper, self.accept, self.most_expansions = temper, accept, most_expansions
+        # Punctuation adds up over its spellings: those still to come may bring it forward.
+        self._slack = 0.0 if words_only else float(np.log(_MOST_SPELLINGS))
+        self._heap: list[_Entry] = []
+        self._open: list[_Entry] = []  # shorter than the prefix: not yet known to begin with it
+        self._best: list[float] = []  # the ``limit`` highest log-probabilities found, as a heap
+        self._ties = count()
+        self._expansions = 0
+        self._prefix_mass = 0.0 if prefix else 1.0
+        self._finished_mass = 0.0
+        self._words: list[FoundWord] = []
+
+    def run(self, root: Pass) -> Program[Found]:
+        """Search behind what ``root`` has read, whose log-probabilities are the first piece's."""
+        self._expand(root, log_prob=0.0, token_ids=(), word_start=0, text=b"", words=0)
+        while batch := self._next_batch():
+            if self._expansions + len(batch) > self.most_expansions:
+                return self._found(proven=False)
+            self._expansions += len(batch)
+            passes = yield [Forward((token,), node.state) for _, _, node, token in batch]
+            for (cost, _, node, token), result in zip(batch, passes, strict=True):
+                ended = bool(self.tokenizer.is_word_end[token])
+                token_ids = (*node.token_ids, token)
+                self._expand(
+                    result,
+                    log_prob=-cost,
+                    token_ids=token_ids,
+                    word_start=len(token_ids) if ended else node.word_start,
+                    text=b"" if ended else node.text + self.tokenizer.pieces[token],
+                    words=node.words + ended,
+                )
+        return self._found(proven=True)
+
+    def _found(self, *, proven: bool) -> Found:
+        mass = self._prefix_mass
+        return Found(
+            words=sorted(self._words, key=lambda word: -word.log_prob),
+            prefix_log_prob=float(np.log(mass)) if mass > 0 else -np.inf,
+            finished_mass=self._finished_mass,
+            proven=proven,
+        )
+
+    def _next_batch(self) -> list[_Entry]:
+        """Take finished words off the heap, and return the unfinished that must be expanded."""
+        batch: list[_Entry] = []
+        if self._open_mass() > _PREFIX_TOLERANCE * self._prefix_mass:
+            while self._open and len(batch) < _BATCH:
+                batch.append(heapq.heappop(self._open))
+            return batch
+        while len(batch) < _BATCH:
+            source = min(
+                (h for h in (self._heap, self._open) if h), key=lambda h: h[0], default=None
+            )
+            if source is None or -source[0][0] < self._enough():
+                break
+            entry = heapq.heappop(source)
+            cost, _, node, token = entry
+            if source is self._heap:
+                self._push_next_child(node)
+            if not self.tokenizer.is_word_end[token]:
+                batch.append(entry)
+            elif self._is_wanted(node, token):
+                if node.words + 1 < self.num_words:
+                    batch.append(entry)
+                else:
+                    self._finish((*node.token_ids, token), -cost)
+        return batch
+
+    def _open_mass(self) -> float:
+        return sum(float(np.exp(-entry[0])) for entry in self._open)
+
+    def _enough(self) -> float:
+        """Return the log-probability below which nothing enters the list any more."""
+        if self.limit is None or len(self._best) < self.limit:
+            return -np.inf
+        return self._best[0] - self._slack
+
+    def _is_wanted(self, node: _Node, token: int) -> bool:
+        """Return whether the word that ``token`` finishes is written as the tokenizer would.
+
+        Whole words in one token were checked once and for all, in `_first_pieces`.
+        """
+        if not node.text:
+            return True
+        surface = self.tokenizer.surface(node.text + self.tokenizer.pieces[token])
+        if self.words_only and not self.tokenizer.is_word(surface):
+            return False
+        return [*node.token_ids[node.word_start :], token] in self.tokenizer.spellings(surface)
+
+    def _finish(self, token_ids: tuple[int, ...], log_prob: float) -> None:
+        if self.num_words > 1:
+            text = self.tokenizer.decode(token_ids)
+        else:
+            text = self.tokenizer.surface(b"".join(self.tokenizer.pieces[i] for i in token_ids))
+        if not self.accept(text):
+            return
+        self._words.append(FoundWord(text, log_prob, token_ids))
+        if self.limit is not None:
+            heapq.heappush(self._best, log_prob)
+            if len(self._best) > self.limit:
+                heapq.heappop(self._best)
+
+    def _expand(
+        self,
+        result: Pass,
+        *,
+        log_prob: float,
+        token_ids: tuple[int, ...],
+        word_start: int,
+        text: bytes,
+        words: int,
+    ) -> None:
+        """Put the children of an unfinished beginning on the heaps, and count what is finished."""
+        tokenizer = self.tokenizer
+        children = log_prob + self.temper(result.log_probs.numpy().astype(np.float64))
+        rest = self.prefix[len(text.removeprefix(_JOIN)) :] if not words else b""
+        beginnings: list[int] = []
+        if rest:
+            covering, beginnings = self._fitting(rest, at_start=not text)
+            logs = children
+            children = np.full_like(logs, -np.inf)
+            children[covering] = logs[covering]
+            self._prefix_mass += float(np.exp(children[covering]).sum())
+        elif not text:
+            self._finished_mass += float(np.exp(children[tokenizer.eos_id]))
+        if words + 1 == self.num_words:
+            self._finished_mass += float(np.exp(children[tokenizer.is_word_end]).sum())
+        if not text:
+            children[~self._first_pieces()] = -np.inf
+        children[tokenizer.eos_id] = -np.inf
+        most = min(_FIRST_CHILDREN, len(children))
+        order = np.argpartition(-children, most - 1)[:most]
+        order = order[np.argsort(-children[order], kind="stable")]
+        node = _Node(token_ids, word_start, text, words, result.state, children, order)
+        self._push_next_child(node)
+        for token in beginnings:
+            entry = (-float(logs[token]), next(self._ties), node, token)
+            heapq.heappush(self._open, entry)
+
+    def _push_next_child(self, node: _Node) -> None:
+        if node.taken == len(node.order) < len(node.children):
+            node.order = np.argsort(-node.children, kind="stable")
+        if node.taken < len(node.order):
+            token = int(node.order[node.taken])
+            node.taken += 1
+            if (log_prob := float(node.children[token])) > -np.inf:
+                heapq.heappush(self._heap, (-log_prob, next(self._ties), node, token))
+
+    def _first_pieces(self) -> np.ndarray:
+        """Return which tokens (V,) may begin a word: whole words, and unfinished pieces."""
+        tokenizer = self.tokenizer
+        found: np.ndarray = (
+            tokenizer.single_words | tokenizer.opens_word
+            if self.words_only
+            else tokenizer.suggestible | ~tokenizer.is_word_end
+        )
+        return found
+
+    def _fitting(self, rest: bytes, *, at_start: bool) -> tuple[np.ndarray, list[int]]:
+        """Return the pieces that cover what is left of the prefix, and those that lead on to it."""
+        tokenizer = self.tokenizer
+        covering = [tokenizer.completions(rest)]
+        beginnings = [*tokenizer.beginnings(rest)]
+        if at_start and not self.words_only:
+            covering.append(tokenizer.completions(_JOIN + rest))
+            beginnings += tokenizer.beginnings(_JOIN + rest)
+        return np.concatenate(covering), [int(i) for i in beginnings]
