@@ -1,0 +1,1 @@
+"""From an HTTP request or a command line to an answer."""

@@ -1,0 +1,77 @@
+"""Runs programs away from the event loop.
+
+Routes know `Driver` alone. This plain version gives every model a thread that runs one program at
+a time, first come, first served; an engine that merges the passes of many programs can take its
+place, and neither routes nor programs would notice.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from models.forward import Forward, Pass, Program, run
+from models.language_model import LanguageModel
+
+R = TypeVar("R")
+
+
+class Driver(Protocol):
+    """Something that runs programs."""
+
+    async def run(self, model: LanguageModel, program: Program[R]) -> R:
+        """Return the program's result; when cancelled, the program ends at its next step."""
+
+    async def close(self) -> None:
+        """End all programs."""
+
+
+class ThreadDriver:
+    """One worker thread a model, one program at a time."""
+
+    def __init__(self) -> None:
+        """Start no thread yet."""
+        self._workers: dict[str, ThreadPoolExecutor] = {}
+        self._running: set[_Stoppable] = set()
+
+    async def run(self, model: LanguageModel, program: Program[R]) -> R:
+        """Run ``program`` when all that came before it for this model have ended.
+
+        Cancelled while it waits, it is dropped from the queue: cancelling the future of an
+        executor does that.
+        """
+        worker = self._workers.get(model.name)
+        if worker is None:
+            worker = ThreadPoolExecutor(1, thread_name_prefix=f"model-{model.name}")
+            self._workers[model.name] = worker
+        runner = _Stoppable(model)
+        self._running.add(runner)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(worker, run, program, runner)
+        finally:
+            runner.stopped = True
+            self._running.discard(runner)
+
+    async def close(self) -> None:
+        """Stop running programs at their next step, drop waiting ones, and end the threads."""
+        for runner in self._running:
+            runner.stopped = True
+        for worker in self._workers.values():
+            await asyncio.to_thread(worker.shutdown, cancel_futures=True)
+
+
+class _StoppedError(Exception):
+    """Nobody waits for the result any more."""
+
+
+class _Stoppable:
+    """The model, until it is stopped from another thread; then the next pass ends the program."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self._model = model
+        self.stopped = False
+
+    def compute(self, forwards: Sequence[Forward]) -> list[Pass]:
+        if self.stopped:
+            raise _StoppedError
+        return self._model.compute(forwards)

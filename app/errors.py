@@ -1,0 +1,130 @@
+"""What can go wrong with a request, and the one table from exception to HTTP status.
+
+::
+
+    NextwordError                  (models.errors)
+    ├── MalformedBodyError         not JSON, or not Unicode
+    ├── BodyTooLargeError          more bytes than are taken
+    ├── UnsupportedMediaTypeError  not uncompressed application/json
+    ├── NotReadyError              no model is loaded yet, or not any more
+    └── ClientGoneError            nobody is waiting for the answer
+"""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from app.schemas.requests import MANY, ONE
+from models.errors import InvalidRequestError, NextwordError, UnknownModelError
+
+MEDIA_TYPE = "application/problem+json"
+CLIENT_GONE = 499  # nginx's; nobody receives it, but the log shows it
+_MOST_FIELDS = 20  # faults that one answer lists
+_LONGEST_FIELD = 100  # characters; the name of an unknown field is the client's
+
+
+class MalformedBodyError(NextwordError):
+    """The body is not JSON, or not valid Unicode."""
+
+
+class BodyTooLargeError(NextwordError):
+    """The body has more bytes than are taken."""
+
+
+class UnsupportedMediaTypeError(NextwordError):
+    """The body is not uncompressed JSON."""
+
+
+class NotReadyError(NextwordError):
+    """There is no model to answer: still loading, none could be loaded, or shutting down."""
+
+
+class ClientGoneError(NextwordError):
+    """The client has closed the connection."""
+
+
+STATUSES: dict[type[Exception], int] = {
+    MalformedBodyError: 400,
+    UnknownModelError: 404,
+    BodyTooLargeError: 413,
+    UnsupportedMediaTypeError: 415,
+    InvalidRequestError: 422,
+    RequestValidationError: 422,
+    ClientGoneError: CLIENT_GONE,
+    NotReadyError: 503,
+}
+_ROUTING = {
+    404: "There is nothing at this path; /docs lists what there is.",
+    405: "This path takes other methods; the header Allow lists them.",
+}
+
+
+def problem(error: Exception, request_id: str) -> dict[str, Any]:
+    """Return the problem details (RFC 9457) of any exception."""
+    detail = str(error)
+    errors: list[dict[str, str]] = []
+    match error:
+        case HTTPException():
+            status = error.status_code
+            detail = _ROUTING.get(status, error.detail)
+        case RequestValidationError():
+            status = STATUSES[RequestValidationError]
+            errors = [_field_problem(fault) for fault in error.errors()[:_MOST_FIELDS]]
+            detail = "The request has fields that cannot be used."
+        case InvalidRequestError():
+            status = STATUSES[InvalidRequestError]
+            errors = [{"field": error.field, "message": error.message}]
+        case _:
+            status = next((STATUSES[t] for t in type(error).__mro__ if t in STATUSES), 500)
+    if status == 500:
+        detail = "Something went wrong here; the log knows more under this request's id."
+    return {
+        "type": "about:blank",
+        "title": "Client Closed Request" if status == CLIENT_GONE else HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "errors": errors,
+        "request_id": request_id,
+    }
+
+
+def problem_response(error: Exception, request_id: str) -> Response:
+    """Return the answer to a request that ended in ``error``."""
+    content = problem(error, request_id)
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return Response(orjson.dumps(content), content["status"], headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception of the table, and those of routing, with problem details."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        return problem_response(error, request.state.request_id)
+
+    for exception in (*STATUSES, HTTPException):
+        app.add_exception_handler(exception, handle)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Declare problems for OpenAPI."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        for status in statuses
+    }
+
+
+def _field_problem(fault: dict[str, Any]) -> dict[str, str]:
+    """Name the field and the fault, and leave out the value, which pydantic reports too."""
+    message = "Unknown field" if fault["type"] == "extra_forbidden" else fault["msg"]
+    return {"field": _field(fault["loc"])[:_LONGEST_FIELD], "message": message}
+
+
+def _field(location: Sequence[str | int]) -> str:
+    parts = [str(part) for part in location[1:] if part not in (ONE, MANY)]
+    return ".".join(parts) or "body"

@@ -1,0 +1,99 @@
+"""The loaded models, by name, and whether they can be asked."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from app.errors import NotReadyError
+from models.checkpoint import load_checkpoint
+from models.errors import CheckpointError, UnknownModelError
+from models.language_model import LanguageModel
+
+PREFERRED = "everyday-lstm"
+
+log = structlog.get_logger()
+
+
+class Registry:
+    """Models of one folder: every folder in it is a checkpoint, its name the model's.
+
+    A request that names no model gets the configured default; without one ``everyday-lstm`` if
+    that is loaded, else the first by name.
+
+    Attributes:
+        draining: The service is shutting down: it still answers, but asks to be left alone.
+    """
+
+    def __init__(self, models_dir: Path, default_model: str | None = None) -> None:
+        """Load nothing yet."""
+        self.draining = False
+        self._models_dir, self._default_model = models_dir, default_model
+        self._models: dict[str, LanguageModel] = {}
+        self._default = ""
+        self._fault: str | None = "The models are being loaded."
+
+    def load(self) -> None:
+        """Load every checkpoint; one that is broken is logged and left out. Takes seconds."""
+        models: dict[str, LanguageModel] = {}
+        faults: list[str] = []
+        for folder in self._folders(faults):
+            if self.draining:
+                return
+            try:
+                # A link to a checkpoint is asked for by the name of the link.
+                models[folder.name] = replace(load_checkpoint(folder), name=folder.name)
+                log.info("model loaded", model=folder.name)
+            except (CheckpointError, OSError) as error:
+                faults.append(str(error))
+                log.error("model left out", model=folder.name, reason=str(error))
+            except Exception:  # a surprise in one checkpoint must not take the others along
+                faults.append(f"{folder}: cannot be loaded; the log knows more")
+                log.exception("model left out", model=folder.name)
+        first = PREFERRED if PREFERRED in models else min(models, default="")
+        self._models, self._default = models, self._default_model or first
+        if not models:
+            self._fault = f"No model could be loaded. {'; '.join(faults)}"
+        elif self._default not in models:
+            self._fault = f"The default model {self._default} is not among those loaded."
+        else:
+            self._fault = None
+
+    def _folders(self, faults: list[str]) -> list[Path]:
+        try:
+            entries = sorted(self._models_dir.iterdir())
+        except OSError as error:
+            faults.append(f"{self._models_dir}: {error.strerror}")
+            return []
+        folders = [path for path in entries if path.is_dir() and path.name[0] != "."]
+        if not folders:
+            faults.append(f"{self._models_dir}: holds no checkpoint folder")
+        return folders
+
+    def get(self, name: str | None = None) -> LanguageModel:
+        """Return the model of this name, or the default.
+
+        Raises:
+            NotReadyError: The models are not loaded.
+            UnknownModelError: None has this name.
+        """
+        if self._fault is not None:
+            raise NotReadyError(self._fault)
+        model = self._models.get(self._default if name is None else name)
+        if model is None:
+            raise UnknownModelError(f"No such model; these are loaded: {', '.join(self.names())}.")
+        return model
+
+    def is_default(self, model: LanguageModel) -> bool:
+        """Return whether requests that name no model get this one."""
+        return model.name == self._default
+
+    def names(self) -> list[str]:
+        """Return the names of the loaded models, in order."""
+        return sorted(self._models)
+
+    def check_ready(self) -> None:
+        """Raise NotReadyError, which says why, unless new requests are welcome."""
+        if self.draining:
+            raise NotReadyError("The service is shutting down.")
+        self.get()

@@ -1,0 +1,61 @@
+"""The process: listens, and goes in good order."""
+
+import asyncio
+import signal
+import time
+from socket import socket
+from types import FrameType
+from typing import NoReturn
+
+import uvicorn
+
+from app.application import create_app
+from app.logs import configure_logging
+from app.settings import Settings
+
+
+class Server(uvicorn.Server):
+    """Goes on listening after SIGTERM, /ready being 503, until no request is in progress."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Listen to nothing yet."""
+        self._settings = settings
+        self._app = create_app(settings)
+        super().__init__(
+            uvicorn.Config(
+                self._app,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="on",
+            )
+        )
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Drain, then close; what is in progress is cut short at the limit."""
+        self._app.state.registry.draining = True
+        started = time.monotonic()
+        while not self.force_exit:
+            elapsed = time.monotonic() - started
+            idle = not self.server_state.tasks and elapsed >= self._settings.drain_seconds
+            if idle or elapsed >= self._settings.shutdown_seconds:
+                break
+            await asyncio.sleep(0.05)
+        remaining = self._settings.shutdown_seconds - (time.monotonic() - started)
+        self.config.timeout_graceful_shutdown = max(1, int(remaining))
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, which end the process with status 0."""
+    configure_logging()
+    # uvicorn raises the signal again at its end; without a handler of ours it would kill us.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
+    Server(settings).run()
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)

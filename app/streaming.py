@@ -1,0 +1,78 @@
+"""Server-sent events: words as they are generated."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from app.connection import while_connected
+from app.errors import problem
+
+OnText = Callable[[int, str], None]
+
+log = structlog.get_logger()
+
+
+class EventStream(StreamingResponse):
+    """Events of work that ends with the stream, however that ends."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[bytes], work: "asyncio.Future[Any]") -> None:
+        """Send ``events``, and no cache or proxy may hold them back."""
+        super().__init__(events, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        self._work = work
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events; returns when the last is sent or the client has gone."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._work.cancel()
+
+
+async def stream_text(
+    request: Request, start: Callable[[OnText], Awaitable[dict[str, Any]]]
+) -> EventStream:
+    """Stream text as ``start`` reports it from any thread, then what ``start`` returns.
+
+    Waits for the first word, so that a request that cannot be answered raises here, before a
+    status is sent.
+    """
+    loop = asyncio.get_running_loop()
+    words: asyncio.Queue[tuple[int, str] | None] = asyncio.Queue()
+
+    def on_text(index: int, text: str) -> None:
+        loop.call_soon_threadsafe(words.put_nowait, (index, text))
+
+    work = asyncio.ensure_future(start(on_text))
+    work.add_done_callback(lambda _: words.put_nowait(None))
+    try:
+        first = await while_connected(request, words.get())
+        if first is None:
+            await work  # raises what went wrong, unless there was simply nothing to say
+    except BaseException:
+        work.cancel()
+        raise
+
+    async def events() -> AsyncIterator[bytes]:
+        word = first
+        try:
+            while word is not None:
+                yield _event("text", {"index": word[0], "text": word[1]})
+                word = await words.get()
+            yield _event("done", await work)
+        except Exception as error:  # the status is sent: all that is left is to say so
+            log.error("stream failed", error=type(error).__name__)
+            yield _event("error", problem(error, request.state.request_id))
+
+    return EventStream(events(), work)
+
+
+def _event(name: str, data: dict[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(data))
