@@ -5,6 +5,8 @@ A file has one of three formats, which is seen from its beginning:
 - ``wikitext``: whitespace-tokenised articles that begin with `` = Title = ``;
 - ``blocks``: documents of several lines, a blank line between them;
 - ``lines``: one document a line.
+
+Lines may end as on Windows, a byte order mark is skipped, and the last line may lack its end.
 """
 
 import re
@@ -19,14 +21,34 @@ _AT = re.compile(r" ?@([-,.])@ ?")
 _SNIFFED_LINES = 2000
 
 
+def data_name(path: Path) -> str:
+    """Return how a text file is called in reports: ``dialogue/valid``."""
+    resolved = path.resolve()
+    return f"{resolved.parent.name}/{resolved.stem}".removeprefix("/")
+
+
 def corpus_format(path: Path) -> str:
     """Return ``wikitext``, ``blocks`` or ``lines`` from the first lines of the file."""
-    with path.open(encoding="utf-8") as file:
-        head = list(islice(file, _SNIFFED_LINES))
+    head = list(islice(read_lines(path), _SNIFFED_LINES))
     if any(_TITLE.match(line) for line in head[:10]):
         return "wikitext"
-    inner = "".join(head).strip().split("\n")
+    inner = "\n".join(head).strip().split("\n")
     return "blocks" if any(not line.strip() for line in inner) else "lines"
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a text file as they stand, without their ends.
+
+    Raises:
+        ValueError: A line is not UTF-8; the message names file and line.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode()
+            except UnicodeDecodeError:
+                raise ValueError(f"{path} is not UTF-8 text: see line {number}") from None
+            yield (text.removeprefix("\ufeff") if number == 1 else text).rstrip("\r\n")
 
 
 def read_documents(path: Path, *, tokenised: bool = False) -> Iterator[list[str]]:
@@ -34,18 +56,24 @@ def read_documents(path: Path, *, tokenised: bool = False) -> Iterator[list[str]
 
     Args:
         path: A UTF-8 text file.
-        tokenised: Give WikiText-style files as they stand, every line of them, instead of their
-            running text with the tokenisation undone and without sentences that hold ``<unk>``.
+        tokenised: Give every line as it stands, empty ones too, for a tokenizer of whitespace-
+            separated words; a document is an article, or a line where no title marks articles.
+            Otherwise WikiText-style files give their running text, the tokenisation undone and
+            without sentences that hold ``<unk>``.
+
+    Raises:
+        ValueError: The file is not UTF-8.
     """
     style = corpus_format(path)
-    with path.open(encoding="utf-8", newline="\n") as file:
-        lines = (line.rstrip("\r\n") for line in file)
-        if style == "wikitext":
-            yield from _articles(lines) if tokenised else _running_text(lines)
-        elif style == "blocks":
-            yield from _blocks(lines)
-        else:
-            yield from ([line] for line in lines if line.strip())
+    lines = read_lines(path)
+    if tokenised:
+        yield from _articles(lines) if style == "wikitext" else ([line] for line in lines)
+    elif style == "wikitext":
+        yield from _running_text(lines)
+    elif style == "blocks":
+        yield from _blocks(lines)
+    else:
+        yield from ([line] for line in lines if line.strip())
 
 
 def _blocks(lines: Iterable[str]) -> Iterator[list[str]]:
@@ -94,10 +122,8 @@ def _sentences(tokens: list[str]) -> Iterator[list[str]]:
     start = 0
     for i, token in enumerate(tokens):
         closes = i + 1 < len(tokens) and tokens[i + 1] in ('"', "'", ")")
-        if token in (".", "!", "?") and not closes:
-            yield tokens[start : i + 1]
-            start = i + 1
-        elif token in ('"', "'", ")") and i and tokens[i - 1] in (".", "!", "?"):
+        closed = token in ('"', "'", ")") and i > 0 and tokens[i - 1] in (".", "!", "?")
+        if closed or (token in (".", "!", "?") and not closes):
             yield tokens[start : i + 1]
             start = i + 1
     if start < len(tokens):

@@ -110,9 +110,10 @@ def prepare(
                     lengths.append(len(ids))
                     np.array(ids, dtype=dtype).tofile(file)
                 progress(len(lines))
-        unfinished.replace(tokens_path)
         if not lengths:
+            unfinished.unlink()
             raise ValueError(f"{path} holds no text")
+        unfinished.replace(tokens_path)
         with (temporary := starts_path.with_suffix(".part")).open("wb") as file:
             np.save(file, np.cumsum([0, *lengths]))
         temporary.replace(starts_path)
@@ -125,9 +126,11 @@ def concatenate(datasets: Sequence[Dataset], folder: Path) -> Dataset:
     if len(datasets) == 1:
         return datasets[0]
     path = folder / "joined.tokens"
-    with path.open("wb") as file:
+    # Never written in place: a run that has the old file mapped would die of a shrunk one.
+    with (unfinished := path.with_suffix(".part")).open("wb") as file:
         for dataset in datasets:
             dataset.tokens.tofile(file)
+    unfinished.replace(path)
     offsets = np.cumsum([0, *(len(dataset) for dataset in datasets)])
     starts = [d.starts[:-1] + offset for d, offset in zip(datasets, offsets[:-1], strict=True)]
     tokens = np.memmap(path, dtype=datasets[0].tokens.dtype, mode="r")
