@@ -4,12 +4,15 @@ A recipe is a TOML file with the tables ``[tokenizer]``, ``[network]``, ``[optim
 ``[training]``; every value can be overridden from the command line (``section.name=value``).
 """
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
+
+from models.networks import network_config
 
 
 def _positive(owner: object, *names: str) -> None:
@@ -138,6 +141,15 @@ class Recipe:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a network that could not be built."""
+        for name in ("vocab_size", "num_ids"):
+            if name in self.network:
+                raise ValueError(
+                    f"network.{name} comes from the tokenizer; set tokenizer.vocab_size"
+                )
+        network_config({**self.network, "vocab_size": 1, "num_ids": 1})
+
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
         """Read plain values, as TOML or JSON holds them.
@@ -193,7 +205,9 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
             parsed = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             parsed = value
-        values.setdefault(section, {})[setting] = parsed
+        table = values.setdefault(section, {})
+        if isinstance(table, dict):
+            table[setting] = parsed
     return Recipe.from_values(values)
 
 
@@ -203,7 +217,7 @@ def _shipped() -> list[Any]:
 
 
 def _read(settings: Any, table: str, values: Mapping[str, Any]) -> Any:
-    known = {f.name: f.type for f in fields(settings)}
+    known: dict[str, Any] = {f.name: f.type for f in fields(settings)}
     for name, value in values.items():
         if name not in known:
             raise ValueError(f"[{table}] has no setting {name!r}; it has {', '.join(known)}")
@@ -211,6 +225,8 @@ def _read(settings: Any, table: str, values: Mapping[str, Any]) -> Any:
         right = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
         if not right or (isinstance(value, bool) and wanted is not bool):
             raise ValueError(f"{table}.{name} must be of type {wanted.__name__}, not {value!r}")
+        if wanted is float and not math.isfinite(value):
+            raise ValueError(f"{table}.{name} must be finite, not {value!r}")
     try:
         return settings(**values)
     except ValueError as error:
