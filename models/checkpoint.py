@@ -71,6 +71,23 @@ def save_checkpoint(
     (folder / CONFIG).write_text(text, encoding="utf-8")
 
 
+def update_details(folder: Path, details: Mapping[str, Any]) -> None:
+    """Replace the details of a checkpoint; weights, sizes and tokenizer stay as they are.
+
+    Args:
+        folder: A checkpoint's folder.
+        details: The new details, all of them; values that JSON holds.
+
+    Raises:
+        CheckpointError: The configuration is missing or is none.
+    """
+    config = {**_read_config(folder), "details": dict(details)}
+    temporary = folder / f"{CONFIG}.part"
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(folder / CONFIG)
+
+
 def load_checkpoint(folder: Path) -> LanguageModel:
     """Read a checkpoint, ready to answer: float32 weights, no dropout, no gradients.
 

@@ -10,8 +10,11 @@ from typing import Any, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.tensorboard import SummaryWriter
 
+from training.files import write_text
+from training.plots import draw_losses
+
+LOG, LOSS_PICTURE = "log.jsonl", "loss.png"
 _LOG_SECONDS = 5.0
 
 
@@ -21,14 +24,19 @@ class Journal:
     Losses are nats per token; perplexities are their exponentials, end of sentence counted.
     """
 
-    def __init__(self, folder: Path, *, steps: int, done: int, console: Console | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, steps: int, done: int, console: Console | None = None
+    ) -> None:
         """Open the log at step ``done`` of ``steps``; later lines of an interrupted run are cut."""
-        self._path = folder / "log.jsonl"
+        # Slow to import, and only training needs it.
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._path, self._steps = folder / LOG, steps
         if self._path.exists():
             kept = [entry for entry in read_log(self._path) if entry["step"] <= done]
-            self._path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+            write_text(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
         self._log: TextIO = self._path.open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)  # type: ignore[no-untyped-call]
+        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
         self._bar = Progress(
             TextColumn("[bold]training"),
             BarColumn(),
@@ -38,8 +46,8 @@ class Journal:
             console=console or Console(stderr=True),
         )
         self._task = self._bar.add_task("", total=steps, completed=done, status="")
-        self._since, self._losses, self._tokens, self._busy = 0.0, [0.0], 0, 0.0
-        self._losses.clear()
+        self._losses: list[float] = []
+        self._since, self._tokens, self._busy = 0.0, 0, 0.0
         self._validation = ""
 
     def __enter__(self) -> Self:
@@ -56,7 +64,7 @@ class Journal:
         """Hide the bar, close the files."""
         self._bar.stop()
         self._log.close()
-        self._events.close()  # type: ignore[no-untyped-call]
+        self._events.close()
 
     def step(self, step: int, loss: float, rate: float, tokens: int, seconds: float) -> None:
         """Note one optimizer step of ``tokens`` tokens that took ``seconds``."""
@@ -64,7 +72,7 @@ class Journal:
         self._tokens += tokens
         self._busy += seconds
         now = time.monotonic()
-        if now - self._since < _LOG_SECONDS:
+        if now - self._since < _LOG_SECONDS and step < self._steps:
             return
         mean, speed = sum(self._losses) / len(self._losses), self._tokens / self._busy
         self._write(step, loss=mean, learning_rate=rate, tokens_per_second=speed)
@@ -76,17 +84,21 @@ class Journal:
     def validation(self, step: int, losses: Mapping[str, float], *, best: bool) -> None:
         """Note a validation: loss of each file, and whether their mean is the lowest yet."""
         mean = sum(losses.values()) / len(losses)
-        self._write(step, validation=mean, best=float(best), **{f"validation/{k}": v for k, v in losses.items()})
+        each_loss = {f"validation/{name}": loss for name, loss in losses.items()}
+        self._write(step, validation=mean, best=float(best), **each_loss)
         self._validation = f"  valid perplexity {math.exp(mean):.1f}"
         each = "  ".join(f"{name} {math.exp(loss):.2f}" for name, loss in losses.items())
         mark = " [green]best[/green]" if best else ""
-        self._bar.console.print(f"step {step}: validation perplexity per token: {each}{mark}")
+        self._bar.console.print(
+            f"step {step}: validation perplexity per token: {each}{mark}", soft_wrap=True
+        )
+        draw_losses(read_log(self._path), self._path.with_name(LOSS_PICTURE))
 
     def _write(self, step: int, **values: float) -> None:
         self._log.write(json.dumps({"step": step, **values}) + "\n")
         self._log.flush()
         for name, value in values.items():
-            self._events.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._events.add_scalar(name, value, step)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """One training run, from text files to a checkpoint folder."""
 
 import json
-import platform
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,12 @@ from rich.progress import Progress
 from models.checkpoint import save_checkpoint
 from models.networks import build_network, network_config
 from models.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
+from training.corpora import data_name
 from training.dataset import Dataset, concatenate, corpus_lines, prepare
+from training.device import describe_device, pick_device
+from training.extras import require
+from training.files import write_text
+from training.interrupt import StopRequest, TrainingStopped
 from training.journal import Journal
 from training.recipe import Recipe
 from training.trainer import Trainer
@@ -41,6 +46,7 @@ def train(
     run: Path,
     resume: bool = False,
     device: str | None = None,
+    command: str = "",
     console: Console | None = None,
 ) -> Trainer:
     """Train and write a checkpoint.
@@ -50,38 +56,53 @@ def train(
         corpus: Text files.
         out: Folder of the finished checkpoint.
         run: Folder of what only this run needs: prepared data, states for resuming, journal.
-        resume: Go on from the state in ``run`` instead of starting anew.
+        resume: Go on from the state in ``run``; from the beginning, where the run was killed before
+            it saved one.
         device: ``cpu``, ``cuda``, …; by default the GPU where there is one.
+        command: How the run was asked for, for the model card.
         console: Where progress is shown; by default the terminal's standard error.
 
     Raises:
-        ValueError: ``run`` holds another run's state, or none to resume, or the corpus is too
-            small.
+        ValueError: ``run`` holds another run, or none to resume; or a text is empty, too short, not
+            UTF-8, or another than before.
+        FloatingPointError: The loss is no longer a number.
+        TrainingStopped: By Ctrl-C or SIGTERM; the state is saved.
+        MissingExtraError: A package that draws or writes events is missing.
     """
+    require("matplotlib", "tensorboard")
     console = console or Console(stderr=True)
+    torch_device = pick_device(device)
     run.mkdir(parents=True, exist_ok=True)
     _check_run(recipe, run, resume=resume)
-    tokenizer = _tokenizer(recipe, corpus, run / "tokenizer.json", console)
-    dataset = concatenate(_prepare(corpus.train, tokenizer, run, console), run / "data")
-    valid = dict(zip(_names(corpus.valid), _prepare(corpus.valid, tokenizer, run, console), strict=True))
+    tokenizer = _tokenizer(recipe, corpus, run / "tokenizer.json", console, reuse=resume)
+    parts = _prepare(corpus.train, tokenizer, run, console)
+    names = _names(corpus.valid)
+    valid = dict(zip(names, _prepare(corpus.valid, tokenizer, run, console), strict=True))
+    _check_corpus(run / "corpus.json", corpus, [*parts, *valid.values()], resume=resume)
+    dataset = concatenate(parts, run / "data")
 
     torch.manual_seed(recipe.training.seed)
     sizes = {"vocab_size": tokenizer.vocab_size, "num_ids": tokenizer.num_ids}
     network = build_network(network_config({**recipe.network, **sizes}))
-    network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    network.to(torch_device)
     trainer = Trainer(network, recipe, dataset, valid, run)
-    if resume:
+    if resume and trainer.state_path.exists():
         trainer.resume()
     console.print(
         f"{sum(p.numel() for p in network.parameters()):,} parameters, "
         f"{tokenizer.vocab_size:,} token ids, {len(dataset):,} tokens, {trainer.steps:,} steps of "
         f"{recipe.training.batch_size} x {recipe.training.segment_length}, "
-        f"{str(trainer.precision).removeprefix('torch.')} on {network.embedding.weight.device}"
+        f"{str(trainer.precision).removeprefix('torch.')} on {network.embedding.weight.device}",
+        soft_wrap=True,
     )
-    with Journal(run, steps=trainer.steps, done=trainer.progress.step, console=console) as journal:
-        trainer.run(journal)
+    done = trainer.progress.step
+    with Journal(run, steps=trainer.steps, done=done, console=console) as journal:
+        with StopRequest() as stop:
+            trainer.run(journal, stop=stop)
+        if not trainer.finished:
+            raise TrainingStopped(trainer.progress.step, trainer.steps)
     trainer.load_best()
-    details = _details(recipe, corpus, trainer)
+    details = _details(recipe, corpus, trainer, command)
     save_checkpoint(out, network.eval(), tokenizer, details=details)
     return trainer
 
@@ -90,20 +111,21 @@ def _check_run(recipe: Recipe, run: Path, *, resume: bool) -> None:
     """Hold a run folder to one recipe; only its length may change between resumptions."""
     path, values = run / "recipe.json", recipe.to_values()
     if resume:
-        if not (run / "state.safetensors").exists():
-            raise ValueError(f"{run} holds no state to resume")
-        before = json.loads(path.read_text(encoding="utf-8"))
+        if not path.exists():
+            raise ValueError(f"{run} holds no run to resume")
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            tables = {table: {**before[table]} for table in values}
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path} is not a recipe that a run has left") from None
         for table, settings in values.items():
-            for name in settings.keys() | before[table].keys():
-                changed = settings.get(name) != before[table].get(name)
-                if changed and (table, name) not in _MAY_CHANGE:
-                    raise ValueError(
-                        f"{run} was begun with {table}.{name} = {before[table].get(name)!r}, "
-                        f"not {settings.get(name)!r}"
-                    )
+            for name in settings.keys() | tables[table].keys():
+                old, new = tables[table].get(name), settings.get(name)
+                if old != new and (table, name) not in _MAY_CHANGE:
+                    raise ValueError(f"{run} was begun with {table}.{name} = {old!r}, not {new!r}")
     elif (run / "state.safetensors").exists():
-        raise ValueError(f"{run} holds a run already: resume it, or remove the folder")
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        raise ValueError(f"{run} holds a run already: give --resume, or remove the folder")
+    write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 _MAY_CHANGE = {
@@ -112,14 +134,29 @@ _MAY_CHANGE = {
 }
 
 
-def _tokenizer(recipe: Recipe, corpus: Corpus, path: Path, console: Console) -> Tokenizer:
-    if path.exists():
+def _check_corpus(path: Path, corpus: Corpus, datasets: Sequence[Dataset], *, resume: bool) -> None:
+    """Hold a run folder to one text, by the number of tokens in each file."""
+    names = [*_names(corpus.train), *_names(corpus.valid)]
+    tokens = [[name, len(dataset)] for name, dataset in zip(names, datasets, strict=True)]
+    if resume and path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before != tokens:
+            raise ValueError(f"{path.parent} was begun with the tokens {before}, not {tokens}")
+    else:
+        write_text(path, json.dumps(tokens) + "\n")
+
+
+def _tokenizer(
+    recipe: Recipe, corpus: Corpus, path: Path, console: Console, *, reuse: bool
+) -> Tokenizer:
+    """Learn the vocabulary; one left by a run that never got to save is of that run's text."""
+    if reuse and path.exists():
         return load_tokenizer(path.read_text(encoding="utf-8"))
     kind = recipe.tokenizer.kind
     with console.status(f"learning a {kind} vocabulary"):
         lines = corpus_lines(corpus.train, tokenised=kind == "wikitext")
         tokenizer = train_tokenizer(kind, lines, vocab_size=recipe.tokenizer.vocab_size)
-    path.write_text(tokenizer.to_json(), encoding="utf-8")
+    write_text(path, tokenizer.to_json())
     return tokenizer
 
 
@@ -142,14 +179,16 @@ def _prepare(
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Return a name for each file: its folder's where the files are called alike."""
-    stems = [path.stem for path in paths]
-    if len(set(stems)) == len(stems):
-        return stems
-    return [f"{path.resolve().parent.name}/{path.stem}" for path in paths]
+    """Return a name for each file, its folder's and its own, and a number where that is taken."""
+    names: list[str] = []
+    for path in paths:
+        name = data_name(path)
+        taken = sum(other.partition(" ")[0] == name for other in names)
+        names.append(f"{name} ({taken + 1})" if taken else name)
+    return names
 
 
-def _details(recipe: Recipe, corpus: Corpus, trainer: Trainer) -> dict[str, Any]:
+def _details(recipe: Recipe, corpus: Corpus, trainer: Trainer, command: str) -> dict[str, Any]:
     progress = trainer.progress
     return {
         "recipe": recipe.to_values(),
@@ -161,18 +200,15 @@ def _details(recipe: Recipe, corpus: Corpus, trainer: Trainer) -> dict[str, Any]
         "training": {
             "steps": progress.step,
             "epochs": round(progress.step / trainer.steps_per_epoch, 3),
-            "hours": round(progress.seconds / 3600, 2),
-            "core_hours": round(progress.core_seconds / 3600, 2),
+            "hours": round(progress.seconds / 3600, 4),
+            "core_hours": round(progress.core_seconds / 3600, 4),
             "threads": torch.get_num_threads(),
-            "device": _device_name(trainer.device),
+            "cores": os.cpu_count(),
+            "device": describe_device(trainer.device),
+            "torch": torch.__version__,
+            "command": command,
             "precision": str(trainer.precision).removeprefix("torch."),
             "best_step": progress.best_step,
             "validation_nats_per_token": progress.best_loss,
         },
     }
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU"

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,31 +104,47 @@ class Trainer:
         )
         self.progress = Progress(**numbers)
 
-    def run(self, journal: Journal) -> None:
-        """Train to the end, or until validation has not improved for ``patience`` times."""
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or validation has not improved for ``patience`` times."""
+        patience = self.recipe.training.patience
+        return self.progress.step >= self.steps or bool(
+            patience and self.progress.stale >= patience
+        )
+
+    def run(self, journal: Journal, *, stop: Callable[[], bool] = lambda: False) -> None:
+        """Train to the end.
+
+        Args:
+            journal: Told of every step.
+            stop: Asked behind every step; where it answers yes, the state is saved and that is it.
+
+        Raises:
+            FloatingPointError: The loss is no longer a number. What was saved before stays.
+        """
         settings = self.recipe.training
-        while self.progress.step < self.steps:
+        while not self.finished:
             began, busy = time.perf_counter(), time.process_time()
             loss = self.train_step()
             self.progress.step += 1
-            step, last = self.progress.step, self.progress.step == self.steps
+            step, seconds = self.progress.step, time.perf_counter() - began
             losses = {}
-            if last or step % settings.validate_every == 0:
+            if step == self.steps or step % settings.validate_every == 0:
                 losses = self.validate()
             self.progress.seconds += time.perf_counter() - began
             self.progress.core_seconds += time.process_time() - busy
             tokens = settings.batch_size * settings.segment_length
-            journal.step(step, loss, self._rate(step - 1), tokens, time.perf_counter() - began)
+            journal.step(step, loss, self._rate(step - 1), tokens, seconds)
             if losses:
                 journal.validation(step, losses, best=self.progress.best_step == step)
-            if last or step % settings.save_every == 0:
+            stopping = stop()
+            if self.finished or stopping or step % settings.save_every == 0:
                 self.save()
-            if settings.patience and self.progress.stale >= settings.patience:
-                break
+            if stopping:
+                return
 
     def train_step(self) -> float:
         """Read one segment of every stream and update the weights; returns nats per token."""
-        settings = self.recipe.training
         self.network.train()
         rate = self._rate(self.progress.step)
         for group in self.optimizer.param_groups:
@@ -147,20 +163,32 @@ class Trainer:
             dtype=self.precision,
         )
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(
+        norm = torch.nn.utils.clip_grad_norm_(
             self.network.parameters(), self.recipe.optimizer.clip_norm, foreach=True
         )
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.average.update(self.progress.step)
-        return float(loss.detach())
+        # Asked for last, so that a GPU is not waited for in the middle of a step.
+        value = float(loss.detach())
+        if not (math.isfinite(value) and math.isfinite(float(norm))):
+            raise FloatingPointError(
+                f"loss or gradient is no longer a number at step {self.progress.step + 1}: try a "
+                "lower optimizer.learning_rate, a longer optimizer.warmup_steps or "
+                "training.precision=float32"
+            )
+        return value
 
     def validate(self) -> dict[str, float]:
-        """Return nats per token of each validation file with the averaged weights; keep the best."""
+        """Return each validation file's nats per token by the averaged weights; keep the best."""
         self.average.swap()
         try:
             losses = {name: self._validation_loss(d) for name, d in self.validation.items()}
             mean = sum(losses.values()) / len(losses)
+            if not math.isfinite(mean):
+                raise FloatingPointError(
+                    f"the validation loss is no longer a number at step {self.progress.step}"
+                )
             if mean < self.progress.best_loss:
                 self.progress.best_loss, self.progress.best_step = mean, self.progress.step
                 self.progress.stale = 0
@@ -196,10 +224,14 @@ class Trainer:
             self._epoch = epoch, self.dataset.epoch(settings.seed + epoch)
         if place == 0:
             self._carried = None
-        stream = np.arange(settings.batch_size)[:, None] * (len(self.dataset) // settings.batch_size)
+        stream = np.arange(settings.batch_size)[:, None] * (
+            len(self.dataset) // settings.batch_size
+        )
         length = settings.segment_length
         positions = stream + place * length + np.arange(length)
-        inputs, targets = (torch.from_numpy(a).to(self.device) for a in self._epoch[1].read(positions))
+        inputs, targets = (
+            torch.from_numpy(a).to(self.device) for a in self._epoch[1].read(positions)
+        )
         state = self._carried
         if state is not None and settings.state_reset:
             chance = np.random.default_rng((settings.seed, self.progress.step))

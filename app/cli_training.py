@@ -1,0 +1,253 @@
+"""``nextword train`` and ``nextword evaluate``: the one door from the command to ``training``.
+
+Everything of ``training`` is imported inside the functions, so that a server never loads it.
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from models.errors import NextwordError
+
+if TYPE_CHECKING:
+    from models.language_model import LanguageModel
+    from training.evaluate import Evaluation
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+USER_ERROR, STOPPED = 2, 130  # exit codes; 128 + SIGINT, as shells have it
+
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Processor threads; by default one a core.")
+]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, …; by default the GPU where there is one.")
+]
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Option(help="Name of a recipe that ships, or a .toml file.")],
+    data: Annotated[list[Path], typer.Option(help="Text to learn from; repeatable.")],
+    valid: Annotated[list[Path], typer.Option(help="Text to choose weights on; repeatable.")],
+    out: Annotated[Path, typer.Option(help="Folder of the finished checkpoint.")],
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder for what --resume needs, log and curves  [default: runs/NAME]"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stands.")] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.NAME=VALUE", help="Override a setting; repeatable."),
+    ] = None,
+    sample: Annotated[
+        int, typer.Option(min=0, help="Positions for word-level metrics at the end; 0 for none.")
+    ] = 2000,
+    threads: Threads = None,
+    device: Device = None,
+) -> None:
+    """Train a model on your own text, and write a checkpoint with its model card."""
+    _restart_tuned()
+    run = run or Path("runs") / out.resolve().name
+
+    def command(*more: str, shorten: bool) -> str:
+        options = [("--recipe", Path(recipe).name if shorten else recipe)]
+        options += [("--data", _short(path) if shorten else str(path)) for path in data]
+        options += [("--valid", _short(path) if shorten else str(path)) for path in valid]
+        options += [("--out", _short(out) if shorten else str(out))]
+        options += [] if shorten else [("--run", str(run))]
+        options += [("--set", setting) for setting in settings or ()]
+        options += [("--threads", str(threads))] if threads else []
+        options += [("--device", device)] if device else []
+        return shlex.join(["nextword", "train", *(x for pair in options for x in pair), *more])
+
+    with _user_errors(f"go on with:\n{command('--resume', shorten=False)}"):
+        from training.recipe import load_recipe
+        from training.report import write_report
+        from training.train import Corpus
+        from training.train import train as run_training
+
+        _check_files([*data, *valid])
+        if out.exists() and not out.is_dir():
+            _fail(f"{out} is a file, not a folder")
+        _use_threads(threads)
+        run_training(
+            load_recipe(recipe, settings or ()),
+            Corpus(data, valid),
+            out=out,
+            run=run,
+            resume=resume,
+            device=device,
+            command=command(shorten=True),
+        )
+        write_report(out, [], run=run)  # a card to begin with: measuring takes its time
+        evaluations = _evaluate(_load(out, device), valid, sample=sample, seed=0)
+        write_report(out, evaluations, run=run)
+        _print_table(out.resolve().name, evaluations, Console(stderr=True))
+        typer.echo(f"{out}: done; its card is {out / 'README.md'}")
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder.")],
+    data: Annotated[list[Path], typer.Option(help="Text to measure on; repeatable.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, definitions included.")] = (
+        False
+    ),
+    sample: Annotated[
+        int, typer.Option(min=0, help="Positions for word-level metrics; 0 for none.")
+    ] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of their drawing.")] = 0,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw reliability diagrams into this PNG.")
+    ] = None,
+    card: Annotated[
+        bool,
+        typer.Option(
+            "--card",
+            help="Store the metrics in the checkpoint, in place of all that were there, and "
+            "rewrite its card; give all files at once.",
+        ),
+    ] = False,
+    run: Annotated[
+        Path | None, typer.Option(help="With --card: the run's folder, whose losses to draw.")
+    ] = None,
+    threads: Threads = None,
+    device: Device = None,
+) -> None:
+    """Measure a checkpoint on text: perplexity, words found, keystrokes saved, calibration."""
+    with _user_errors("nothing was changed"):
+        from training.extras import require
+        from training.report import picture_reliability, write_report
+
+        _check_files(data)
+        if picture or card:
+            require("matplotlib")
+        if picture and picture.suffix.lower() != ".png":
+            _fail(f"--picture must end in .png, not {picture.name}")
+        if run and not (run / "log.jsonl").exists():
+            _fail(f"{run} holds no log of a run")
+        _use_threads(threads)
+        model = _load(checkpoint, device)
+        evaluations = _evaluate(model, data, sample=sample, seed=seed)
+        if picture:
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            picture_reliability(evaluations, picture)
+        if card:
+            write_report(checkpoint, evaluations, run=run)
+        if as_json:
+            values = [evaluation.to_values() for evaluation in evaluations]
+            answer = {"model": model.name, "checksum": model.checksum, "evaluations": values}
+            typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+        else:
+            _print_table(model.name, evaluations, Console())
+
+
+def _evaluate(
+    model: "LanguageModel", paths: Sequence[Path], *, sample: int, seed: int
+) -> "list[Evaluation]":
+    from training.corpora import data_name
+    from training.evaluate import evaluate as measure
+
+    evaluations = []
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        for path in paths:
+            task = bar.add_task(data_name(path), total=None)
+
+            def show(what: str, done: int, total: int, path: Path = path, task: int = task) -> None:
+                description = f"{data_name(path)}, {what}"
+                bar.update(task, description=description, completed=done, total=total)  # type: ignore[arg-type]
+
+            evaluations.append(measure(model, path, sample=sample, seed=seed, progress=show))
+            bar.remove_task(task)
+    return evaluations
+
+
+def _print_table(name: str, evaluations: "Sequence[Evaluation]", console: Console) -> None:
+    from training.card import format_metric, metric_order, metric_title
+
+    table = Table("", title=name, caption="± half a 95% interval; --json tells the definitions")
+    for evaluation in evaluations:
+        table.add_column(evaluation.data, justify="right")
+    for metric in metric_order(list(evaluations[0].metrics)):
+        values = [e.metrics[metric].to_values() for e in evaluations]
+        table.add_row(metric_title(metric), *(format_metric(metric, value) for value in values))
+    console.print(table)
+
+
+def _load(folder: Path, device: str | None) -> "LanguageModel":
+    from models.checkpoint import load_checkpoint
+    from training.device import pick_device
+
+    model = load_checkpoint(folder)
+    model.network.to(pick_device(device))
+    return model
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _check_files(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.exists():
+            _fail(f"{path}: no such file")
+        if not path.is_file():
+            _fail(f"{path} is not a file")
+
+
+def _short(path: Path) -> str:
+    """Return a path's folder and name: a card tells nobody where somebody keeps files."""
+    resolved = path.resolve()
+    return f"{resolved.parent.name}/{resolved.name}"
+
+
+def _restart_tuned() -> None:
+    """Restart the command with allocator settings; a program that calls it, say a test, stays."""
+    if Path(sys.argv[0]).name in ("nextword", "cli.py", "cli_training.py"):
+        import os
+
+        from training.allocator import restart_tuned
+
+        restart_tuned(os.environ, sys.orig_argv)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(USER_ERROR)
+
+
+@contextmanager
+def _user_errors(stopped: str) -> Iterator[None]:
+    """Turn what a user can mend into one line, and a stop into how to go on."""
+    from training.interrupt import TrainingStopped
+
+    try:
+        yield
+    except TrainingStopped as stop:
+        typer.echo(f"{stop}; {stopped}", err=True)
+        raise typer.Exit(STOPPED) from None
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; {stopped}", err=True)
+        raise typer.Exit(STOPPED) from None
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (NextwordError, ValueError, FloatingPointError) as error:
+        _fail(" ".join(str(error).split()))
+
+
+if __name__ == "__main__":
+    app()

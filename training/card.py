@@ -1,0 +1,213 @@
+"""The model card: a checkpoint's ``README.md``, written from what the run and the evaluation noted.
+
+The headings follow Mitchell et al. (2019), "Model Cards for Model Reporting".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from models.checkpoint import CARD, WEIGHTS
+from models.language_model import LanguageModel
+from training.files import write_text
+from training.known_corpora import source_of
+
+LOSS_PICTURE, RELIABILITY_PICTURE = "loss.png", "reliability.png"
+
+_TITLES = {
+    "perplexity_per_token": "perplexity per token",
+    "perplexity_per_word": "perplexity per word",
+    "bits_per_character": "bits per character",
+    "recall_at_1": "recall@1",
+    "recall_at_3": "recall@3",
+    "mean_reciprocal_rank": "mean reciprocal rank",
+    "keystroke_savings_3": "keystroke savings, 3 suggestions",
+    "keystroke_savings_5": "keystroke savings, 5 suggestions",
+    "next_word_calibration_error": "calibration error, next word",
+    "token_calibration_error": "calibration error, token",
+}
+_SHARES = ("recall", "keystroke")
+
+
+def metric_title(name: str) -> str:
+    """Return how people call the metric ``name``."""
+    return _TITLES.get(name, name.replace("_", " "))
+
+
+def metric_order(names: Sequence[str]) -> list[str]:
+    """Return metric names in the order in which reports show them."""
+    known = [name for name in _TITLES if name in names]
+    return known + [name for name in names if name not in _TITLES]
+
+
+def format_metric(name: str, metric: Mapping[str, Any]) -> str:
+    """Return a metric's value, and half its 95% interval where it comes from a sample."""
+    value, interval = metric["value"], metric.get("interval")
+    if value is None:
+        return "–"
+    share = name.startswith(_SHARES)
+    scale, unit = (100, "%") if share else (1, "")
+    digits = 1 if share else (2 if name.startswith("perplexity") else 3)
+    text = f"{scale * value:,.{digits}f}{unit}"
+    if interval:
+        half = scale * (interval[1] - interval[0]) / 2
+        text += f" ± {half:.{digits}f}"
+    return text
+
+
+def write_card(folder: Path, model: LanguageModel) -> None:
+    """Write the card of ``model``, loaded from ``folder``, where its pictures lie."""
+    pictures = [name for name in (LOSS_PICTURE, RELIABILITY_PICTURE) if (folder / name).exists()]
+    write_text(folder / CARD, card_text(model, pictures))
+
+
+def card_text(model: LanguageModel, pictures: Sequence[str] = ()) -> str:
+    """Return the card in Markdown."""
+    sections = [
+        f"# {model.name}\n\n{_introduction(model)}",
+        _corpora(model.details),
+        _training(model, LOSS_PICTURE in pictures),
+        _metrics(model.details.get("metrics", []), RELIABILITY_PICTURE in pictures),
+        _limits(model),
+        f"## Weights\n\nSHA-256 of `{WEIGHTS}`: `{model.checksum}`",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _introduction(model: LanguageModel) -> str:
+    config = asdict(model.network.config)
+    named = {"rnn": "Elman network", "transformer": "Transformer"}
+    kind = named.get(config["kind"], config["kind"].upper())
+    titles = {
+        "num_layers": "{} layers",
+        "embedding_size": "embeddings of {}",
+        "hidden_size": "hidden vectors of {}",
+        "num_heads": "{} attention heads",
+        "context_length": "{} tokens of context",
+    }
+    sizes = [title.format(config[name]) for name, title in titles.items() if name in config]
+    words = {
+        "subword": "pieces of words, so that no text is unknown to it",
+        "word": "whole words; others are `<unk>`",
+        "wikitext": "whole words in the manner of WikiText; others are `<unk>`",
+    }[model.tokenizer.kind]
+    return (
+        "A language model that predicts next words, says how likely a sentence is, and continues "
+        f"texts: {_article(kind)} {kind} ({', '.join(sizes)}) with {model.num_parameters:,} "
+        f"parameters, reading {model.tokenizer.vocab_size:,} {words}. Made and served by nextword."
+    )
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "AEIOLR" else "a"
+
+
+def _corpora(details: Mapping[str, Any]) -> str:
+    corpus = details.get("corpus", {})
+    rows = [
+        f"| `{name}` | {use} | {source_of(name).title} | {source_of(name).licence} |"
+        for use in ("train", "valid")
+        for name in corpus.get(use, [])
+    ]
+    if not rows:
+        return ""
+    head = "## Data\n\n| file | use | what | licence |\n|---|---|---|---|\n"
+    tokens = f"\n\n{corpus['tokens']:,} training tokens." if "tokens" in corpus else ""
+    return head + "\n".join(rows) + tokens + " `valid` chose the best weights."
+
+
+def _training(model: LanguageModel, picture: bool) -> str:
+    recipe = model.details.get("recipe")
+    training = model.details.get("training")
+    if not (recipe and training):
+        return ""
+    facts = {
+        "steps": f"{training['steps']:,} ({training['epochs']:g} epochs), "
+        f"best at {training['best_step']:,}",
+        "seed": recipe["training"]["seed"],
+        "time": f"{training['hours']:.2g} hours, {training['core_hours']:.2g} core-hours",
+        "hardware": f"{training['device']} ({training.get('cores', '?')} cores)",
+        "precision": training["precision"],
+        "torch": training.get("torch", "?"),
+    }
+    text = "## Training\n\n| | |\n|---|---|\n"
+    text += "\n".join(f"| {name} | {fact} |" for name, fact in facts.items())
+    if training.get("command"):
+        text += f"\n\n```sh\n{training['command']}\n```"
+    tables = "\n\n".join(
+        f"[{table}]\n" + "\n".join(f"{name} = {_toml(value)}" for name, value in settings.items())
+        for table, settings in recipe.items()
+    )
+    text += (
+        f"\n\n<details><summary>The recipe, all settings</summary>\n\n```toml\n{tables}\n```\n\n"
+    )
+    text += "</details>"
+    return text + (f"\n\n![Loss over the steps]({LOSS_PICTURE})" if picture else "")
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _metrics(evaluations: Sequence[Mapping[str, Any]], picture: bool) -> str:
+    if not evaluations:
+        return ""
+    names = metric_order(list({name: None for e in evaluations for name in e["metrics"]}))
+    head = "| | " + " | ".join(f"`{e['data']}`" for e in evaluations) + " |"
+    rows = [head, "|---|" + "---:|" * len(evaluations)]
+    for name in names:
+        values = [
+            format_metric(name, e["metrics"][name]) if name in e["metrics"] else "–"
+            for e in evaluations
+        ]
+        rows.append(f"| {metric_title(name)} | " + " | ".join(values) + " |")
+    definitions = {
+        name: metric["definition"] for e in evaluations for name, metric in e["metrics"].items()
+    }
+    text = "## Metrics\n\n" + "\n".join(rows) + "\n\n± is half a 95% interval of a sample "
+    text += f"({_sample_sizes(evaluations)}), by bootstrap.\n\nWhat was read:\n\n"
+    text += "\n".join(f"- `{e['data']}`: {_text(e['text'])}" for e in evaluations)
+    text += "\n\nWhat the figures mean:\n\n"
+    text += "\n".join(f"- **{metric_title(name)}**: {definitions[name]}." for name in names)
+    return text + (f"\n\n![Reliability diagrams]({RELIABILITY_PICTURE})" if picture else "")
+
+
+def _sample_sizes(evaluations: Sequence[Mapping[str, Any]]) -> str:
+    sizes = [
+        f"{e['metrics']['recall_at_1']['count']:,}"
+        for e in evaluations
+        if "recall_at_1" in e["metrics"]
+    ]
+    return f"{', '.join(sizes)} words" if sizes else "none was drawn"
+
+
+def _text(text: Mapping[str, Any]) -> str:
+    unknown = f", {text['unknown']:,} of them `<unk>`" if text["unknown"] else ""
+    return (
+        f"{text['read']}; {text['lines']:,} lines, {text['words']:,} words, "
+        f"{text['characters']:,} characters, {text['tokens']:,} tokens{unknown}"
+    )
+
+
+def _limits(model: LanguageModel) -> str:
+    limits = [
+        "It knows the language of the texts above and little else; on other kinds of text, and in "
+        "other languages, expect worse figures than these.",
+        "It is fluent, not truthful: it continues texts as its corpora would, their mistakes and "
+        "prejudices included, and may repeat passages of them.",
+        "The validation files chose the best weights, so that their figures flatter a little.",
+    ]
+    if model.tokenizer.unk_id is not None:
+        limits.append(
+            f"Words outside its {model.tokenizer.vocab_size:,} are unknown to it: it scores them "
+            "all alike and never suggests one. Perplexities of models with other vocabularies "
+            "cannot be compared with its own."
+        )
+    if reach := model.network.context_length:
+        limits.append(f"It sees no further back than {reach} tokens in each layer.")
+    else:
+        limits.append("How far back it remembers is learnt, and fades: expect tens of words.")
+    return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)

@@ -1,0 +1,32 @@
+"""The processor to compute on."""
+
+import platform
+
+import torch
+
+
+def pick_device(name: str | None) -> torch.device:
+    """Return the device called ``name``; None for the GPU where there is one, otherwise the CPU.
+
+    Raises:
+        ValueError: There is no such device.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError(f"device {name!r} is not there") from None
+    if device.type == "meta":
+        raise ValueError("device 'meta' computes nothing")
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """Return what people call the device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    name = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
+    return f"{name} CPU, {threads} thread{'s' * (threads > 1)}"

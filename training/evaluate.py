@@ -1,0 +1,210 @@
+"""What a model is worth on a text: perplexities, words found, keystrokes saved, calibration."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.language_model import LanguageModel
+from training.calibration import BINS, Reliability
+from training.corpora import data_name
+from training.metrics import Metric, sampled, whole
+from training.perplexity import score_documents
+from training.running_text import RunningText, read_running_text
+from training.typing_metrics import (
+    LISTED,
+    SUGGESTIONS,
+    Answer,
+    answer_positions,
+    draw_positions,
+    typed_words,
+)
+
+SAMPLE = 2000
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured on one file.
+
+    Attributes:
+        data: Name of the file: its folder and itself, without the ending.
+        text: How it was read, and how many lines, words, characters and tokens it has.
+        metrics: By name; word-level ones are missing where no sample was asked for.
+        next_word: Reliability of the most probable next word, over the sample.
+        token: Reliability of the most probable token, over the whole file.
+        seconds: That it took.
+    """
+
+    data: str
+    text: dict[str, Any]
+    metrics: dict[str, Metric]
+    next_word: Reliability | None
+    token: Reliability
+    seconds: float
+
+    def to_values(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        reliability = {"token": self.token.to_values()}
+        if self.next_word is not None:
+            reliability["next_word"] = self.next_word.to_values()
+        return {
+            "data": self.data,
+            "text": self.text,
+            "metrics": {name: metric.to_values() for name, metric in self.metrics.items()},
+            "reliability": reliability,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def evaluate(
+    model: LanguageModel,
+    path: Path,
+    *,
+    sample: int = SAMPLE,
+    seed: int = _SEED,
+    progress: Callable[[str, int, int], object] = lambda what, done, total: None,
+) -> Evaluation:
+    """Measure a model on a text file, read as it stands.
+
+    Args:
+        model: Its calibration temperature applies, as it does when it is served.
+        path: A text file in one of the formats of `training.corpora`.
+        sample: Positions to draw for the word-level metrics; 0 leaves them out.
+        seed: Of the drawing.
+        progress: Called with what is being counted, how many are done, and how many there are.
+
+    Raises:
+        ValueError: The file holds no text, or is not UTF-8.
+    """
+    began = time.perf_counter()
+    text = read_running_text(path, model.tokenizer)
+    nats, token = 0.0, Reliability()
+    done = 0
+    for scores in score_documents(model, text.documents):
+        nats -= float(scores.log_probs.sum())
+        token.add(scores.top, scores.hits)
+        done += len(scores.log_probs)
+        progress("tokens", done, len(text.tokens))
+    metrics = _whole_file_metrics(text, nats, token)
+    next_word = None
+    if sample:
+        answers: list[Answer] = []
+        positions = draw_positions(text, model.tokenizer, sample, seed=seed)
+        answers = answer_positions(
+            model,
+            text,
+            positions,
+            progress=_counting(progress, len(positions)),
+        )
+        next_word = Reliability()
+        next_word.add(
+            np.array([answer.probability for answer in answers]),
+            np.array([answer.hit for answer in answers], dtype=bool),
+        )
+        metrics |= _word_metrics(answers, next_word)
+    counts = {
+        "lines": text.lines,
+        "words": text.words,
+        "characters": text.characters,
+        "tokens": len(text.tokens),
+        "unknown": text.unknown,
+    }
+    return Evaluation(
+        data=data_name(path),
+        text={"read": text.remark, **counts},
+        metrics=metrics,
+        next_word=next_word,
+        token=token,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _counting(progress: Callable[[str, int, int], object], total: int) -> Callable[[int], object]:
+    done = 0
+
+    def add(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("positions", done, total)
+
+    return add
+
+
+def _whole_file_metrics(text: RunningText, nats: float, token: Reliability) -> dict[str, Metric]:
+    tokens = len(text.tokens)
+    per_token, per_word = nats / tokens, nats / text.words
+    return {
+        "perplexity_per_token": Metric(
+            _exp(per_token),
+            "exp(nats / tokens) over the whole file; every token counts, one end of sentence a "
+            "line and <unk> included",
+            tokens,
+        ),
+        "perplexity_per_word": Metric(
+            _exp(per_word),
+            "exp(nats / words) over the whole file; the nats of all tokens, ends of sentence "
+            "included, over the white-space separated words",
+            text.words,
+        ),
+        "bits_per_character": whole(
+            nats / math.log(2),
+            text.characters,
+            "bits of all tokens, ends of sentence included, over the characters of the text "
+            "without white space around its lines, one line break a line included",
+        ),
+        "token_calibration_error": Metric(
+            token.error,
+            f"expected calibration error (Guo et al. 2017, {BINS} bins of equal width) of the "
+            "probability of the most probable token, over the whole file; 0 is best",
+            tokens,
+        ),
+    }
+
+
+def _exp(nats: float) -> float:
+    return math.exp(nats) if nats < 700 else math.inf
+
+
+def _word_metrics(answers: list[Answer], next_word: Reliability) -> dict[str, Metric]:
+    typed = list(typed_words(answers))
+    ranks = np.array([answer.rank or np.inf for _, answer in typed])
+    metrics = {
+        f"recall_at_{k}": sampled(
+            (ranks <= k).astype(np.float64),
+            None,
+            f"share of words that stand among the {k} most probable next words, of which "
+            "punctuation is none; an unknown word is a miss; sampled positions of words",
+        )
+        for k in (1, 3)
+    }
+    metrics["mean_reciprocal_rank"] = sampled(
+        1 / ranks,
+        None,
+        f"mean of 1 / rank of the word among the {LISTED} most probable next words, 0 beyond; "
+        "sampled positions of words",
+    )
+    full = np.array([len(word) + 1 for word, _ in typed], dtype=np.float64)
+    for i, length in enumerate(SUGGESTIONS):
+        used = np.array([answer.keystrokes[i] for _, answer in typed])
+        metrics[f"keystroke_savings_{length}"] = sampled(
+            full - used,
+            full,
+            f"share of keystrokes saved with {length} suggestions: a typed word costs its "
+            "characters and a space; one keystroke accepts it, with its space, as soon as it is "
+            "suggested for what is typed of it, nothing typed included; an unknown word counts as "
+            "<unk>'s five characters and saves nothing; sampled positions of words",
+        )
+    metrics["next_word_calibration_error"] = Metric(
+        next_word.error,
+        f"expected calibration error (Guo et al. 2017, {BINS} bins of equal width) of the "
+        "probability of the most probable next word; sampled positions of words, punctuation and "
+        "ends of line; no interval, since resampling biases it upwards; 0 is best",
+        len(answers),
+    )
+    return metrics

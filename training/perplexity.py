@@ -1,0 +1,93 @@
+"""Exact log-probabilities of every token of a text, many documents side by side.
+
+Each document is read from its beginning with the state carried from segment to segment, as if it
+were read alone; documents of like length share a batch, so that hardly anything is padding.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.language_model import LanguageModel
+from models.networks import State
+
+_STREAMS = 64
+_SEGMENT_TOKENS = 4096  # read at once, over all streams
+_LONGEST_SEGMENT = 512
+_LOGIT_BYTES = 32 * 2**20  # held at once
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Scores of some tokens, in no particular order; all arrays (N,).
+
+    Attributes:
+        log_probs: Natural log-probability of each token that stands in the text, float64.
+        top: Probability of the token that the model thought most probable, float64.
+        hits: Whether that was the one, bool.
+    """
+
+    log_probs: np.ndarray
+    top: np.ndarray
+    hits: np.ndarray
+
+
+def score_documents(
+    model: LanguageModel, documents: Iterable[np.ndarray], *, streams: int = _STREAMS
+) -> Iterator[TokenScores]:
+    """Score every token of every document, end of sentence included.
+
+    Args:
+        model: Its calibration temperature applies, as it does when the model is served.
+        documents: Token ids (T,) of each, without BOS, which is read before the first.
+        streams: Documents read side by side.
+
+    Yields:
+        The scores of a segment of some documents.
+    """
+    longest_first = sorted((d for d in documents if len(d)), key=len, reverse=True)
+    for start in range(0, len(longest_first), streams):
+        yield from _score_together(model, longest_first[start : start + streams])
+
+
+@torch.inference_mode()
+def _score_together(model: LanguageModel, documents: Sequence[np.ndarray]) -> Iterator[TokenScores]:
+    """Score documents sorted by length, longest first."""
+    device = model.network.embedding.weight.device
+    lengths = torch.tensor([len(d) for d in documents])
+    longest = int(lengths[0])
+    targets = torch.zeros(len(documents), longest, dtype=torch.int64)
+    for row, document in enumerate(documents):
+        targets[row, : len(document)] = torch.from_numpy(document.astype(np.int64))
+    bos = torch.full((len(documents), 1), model.tokenizer.bos_id)
+    inputs = torch.cat((bos, targets[:, :-1]), dim=1)  # (B, T)
+    state: State | None = None
+    start = 0
+    while start < longest:
+        rows = int((lengths > start).sum())  # the others have ended
+        if state is not None and rows < state.batch_size:
+            state = state.select(torch.arange(rows))
+        end = min(longest, start + min(_LONGEST_SEGMENT, max(1, _SEGMENT_TOKENS // rows)))
+        features, state = model.network.features(inputs[:rows, start:end].to(device), state)
+        real = torch.arange(start, end) < lengths[:rows, None]  # (B, T): not padding
+        yield _score(model, features[real.to(device)], targets[:rows, start:end][real])
+        start = end
+
+
+def _score(model: LanguageModel, features: Tensor, targets: Tensor) -> TokenScores:
+    """Score ``targets`` (N,) behind ``features`` (N, E), a chunk of logits at a time."""
+    chunk = max(1, _LOGIT_BYTES // (4 * model.network.vocab_size))
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    chunks = zip(torch.split(features, chunk), torch.split(targets, chunk), strict=True)
+    for part, answers in chunks:
+        logits = model.network.logits(part).float() / model.temperature  # (C, V)
+        total = logits.logsumexp(dim=-1)
+        highest, top = logits.max(dim=-1)
+        answers = answers.to(logits.device)
+        answer = logits.gather(1, answers[:, None])[:, 0]
+        parts.append((answer - total, (highest - total).exp(), top == answers))
+    log_probs, top_probs, hits = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+    return TokenScores(log_probs.double().numpy(), top_probs.double().numpy(), hits.numpy())
