@@ -1,21 +1,38 @@
-"""What the models' results look like as JSON, for HTTP and the command line alike.
+"""From a checked request to its answer: programs, the same for HTTP and the command line.
 
-Dataclasses stay as they are: orjson writes them, field by field, without a copy.
+Each asks the models' question and returns what the contract calls the answer, as plain values and
+the models' own dataclasses, which orjson writes field by field without a copy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from models.generate import Generation
+from app.schemas.requests import GenerateRequest, NextWordRequest, RankRequest, ScoreRequest
+from models.forward import Program, side_by_side
+from models.generate import generate
 from models.language_model import LanguageModel
-from models.next_word import NextWords
-from models.rank import RankedText
-from models.score import SentenceScore
+from models.next_word import next_word
+from models.rank import rank
+from models.score import score
+
+JSON = dict[str, Any]
+OnText = Callable[[int, str], None]
 
 
-def next_word_answer(model: LanguageModel, found: NextWords) -> dict[str, Any]:
-    """Return the answer of /next-word."""
+def next_word_answer(model: LanguageModel, query: NextWordRequest) -> Program[JSON]:
+    """Answer /next-word."""
+    found = yield from next_word(
+        model,
+        query.text,
+        top_k=query.top_k,
+        prefix=query.prefix,
+        candidates=query.candidates,
+        num_words=query.num_words,
+        temperature=query.temperature,
+        words_only=query.words_only,
+        exclude=frozenset(query.exclude),
+    )
     return {
         "model": model.name,
         "predictions": found.predictions,
@@ -28,20 +45,50 @@ def next_word_answer(model: LanguageModel, found: NextWords) -> dict[str, Any]:
     }
 
 
-def score_answer(model: LanguageModel, scores: Sequence[SentenceScore]) -> dict[str, Any]:
-    """Return the answer of /score."""
+def score_answer(model: LanguageModel, query: ScoreRequest) -> Program[JSON]:
+    """Answer /score: each text alone, side by side."""
+    programs = [
+        score(model, text, context=query.context, bos=query.bos, eos=query.eos, words=query.tokens)
+        for text in query.texts
+    ]
+    scores = yield from side_by_side(programs)
     return {"model": model.name, "results": scores}
 
 
-def rank_answer(model: LanguageModel, ranked: Sequence[RankedText]) -> dict[str, Any]:
-    """Return the answer of /rank."""
+def rank_answer(model: LanguageModel, query: RankRequest) -> Program[JSON]:
+    """Answer /rank."""
+    ranked = yield from rank(
+        model,
+        [candidate.text for candidate in query.candidates],
+        scores=[candidate.score for candidate in query.candidates],
+        context=query.context,
+        lm_weight=query.lm_weight,
+        length_bonus=query.length_bonus,
+        normalize=query.normalize,
+    )
     return {"model": model.name, "results": ranked}
 
 
 def generate_answer(
-    model: LanguageModel, generation: Generation, *, tokens: bool
-) -> dict[str, Any]:
-    """Return the answer of /generate, with every token if ``tokens``."""
+    model: LanguageModel, query: GenerateRequest, on_text: OnText | None = None
+) -> Program[JSON]:
+    """Answer /generate; ``on_text`` hears of each word as it is finished."""
+    generation = yield from generate(
+        model,
+        query.text,
+        max_tokens=query.max_tokens,
+        strategy=query.strategy,
+        temperature=query.temperature,
+        top_k=query.top_k,
+        top_p=query.top_p,
+        min_p=query.min_p,
+        repetition_penalty=query.repetition_penalty,
+        seed=query.seed,
+        num_beams=query.num_beams,
+        n=query.n,
+        stop=query.stop,
+        on_text=on_text,
+    )
     return {
         "model": model.name,
         "results": [
@@ -49,7 +96,7 @@ def generate_answer(
                 "text": continuation.text,
                 "finish_reason": continuation.finish_reason,
                 "log_prob": continuation.log_prob,
-                "tokens": continuation.tokens if tokens else None,
+                "tokens": continuation.tokens if query.log_probs else None,
             }
             for continuation in generation.results
         ],
@@ -60,7 +107,7 @@ def generate_answer(
     }
 
 
-def model_answer(model: LanguageModel, *, default: bool) -> dict[str, Any]:
+def model_answer(model: LanguageModel, *, default: bool) -> JSON:
     """Return what GET /models tells about one model."""
     config = model.network.config
     return {

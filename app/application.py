@@ -30,7 +30,7 @@ Log-probabilities are natural logarithms. `null` means "not scored". Every answe
 
 def create_app(settings: Settings) -> FastAPI:
     """Return the service; its models are loaded when it starts, while it answers /health."""
-    registry = Registry(settings.models_dir, settings.default_model)
+    registry = Registry(settings)
     driver = ThreadDriver()
 
     @asynccontextmanager

@@ -24,6 +24,10 @@ from models.errors import InvalidRequestError, NextwordError, UnknownModelError
 
 MEDIA_TYPE = "application/problem+json"
 CLIENT_GONE = 499  # nginx's; nobody receives it, but the log shows it
+_PLAINER = {
+    "extra_forbidden": "Unknown field",
+    "model_attributes_type": "Input should be an object",
+}
 _MOST_FIELDS = 20  # faults that one answer lists
 _LONGEST_FIELD = 100  # characters; the name of an unknown field is the client's
 
@@ -121,7 +125,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _field_problem(fault: dict[str, Any]) -> dict[str, str]:
     """Name the field and the fault, and leave out the value, which pydantic reports too."""
-    message = "Unknown field" if fault["type"] == "extra_forbidden" else fault["msg"]
+    message = _PLAINER.get(fault["type"], fault["msg"])
     return {"field": _field(fault["loc"])[:_LONGEST_FIELD], "message": message}
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 import structlog
 
 from app.errors import NotReadyError
+from app.settings import Settings
 from models.checkpoint import load_checkpoint
 from models.errors import CheckpointError, UnknownModelError
 from models.language_model import LanguageModel
-
-PREFERRED = "everyday-lstm"
 
 log = structlog.get_logger()
 
@@ -18,17 +17,14 @@ log = structlog.get_logger()
 class Registry:
     """Models of one folder: every folder in it is a checkpoint, its name the model's.
 
-    A request that names no model gets the configured default; without one ``everyday-lstm`` if
-    that is loaded, else the first by name.
-
     Attributes:
         draining: The service is shutting down: it still answers, but asks to be left alone.
     """
 
-    def __init__(self, models_dir: Path, default_model: str | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Load nothing yet."""
         self.draining = False
-        self._models_dir, self._default_model = models_dir, default_model
+        self._settings, self._models_dir = settings, settings.models_dir
         self._models: dict[str, LanguageModel] = {}
         self._default = ""
         self._fault: str | None = "The models are being loaded."
@@ -50,11 +46,11 @@ class Registry:
             except Exception:  # a surprise in one checkpoint must not take the others along
                 faults.append(f"{folder}: cannot be loaded; the log knows more")
                 log.exception("model left out", model=folder.name)
-        first = PREFERRED if PREFERRED in models else min(models, default="")
-        self._models, self._default = models, self._default_model or first
         if not models:
             self._fault = f"No model could be loaded. {'; '.join(faults)}"
-        elif self._default not in models:
+            return
+        self._models, self._default = models, self._settings.choose_default(models)
+        if self._default not in models:
             self._fault = f"The default model {self._default} is not among those loaded."
         else:
             self._fault = None

@@ -1,9 +1,12 @@
 """What an operator can set, each from an environment variable ``NEXTWORD_<NAME>``."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFERRED = "everyday-lstm"
 
 
 class Settings(BaseSettings):
@@ -15,7 +18,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes any that is free")
     models_dir: Path = Field(Path("checkpoints"), description="folder with one folder a model")
     default_model: str | None = Field(
-        None, description="model of a request that names none; unset: see `Registry`"
+        None, description="model of a request that names none; see `choose_default`"
     )
 
     drain_seconds: float = Field(
@@ -36,3 +39,10 @@ class Settings(BaseSettings):
     max_beams: int = Field(16, ge=4, description="beams of one search")
     max_stops: int = Field(16, ge=1, description="stop strings of one request")
     max_token_ids: int = Field(32_768, ge=1, description="token ids to turn back into text")
+
+    def choose_default(self, names: Collection[str]) -> str:
+        """Return the model of a request that names none, among ``names``, at least one.
+
+        Unless it is configured, ``everyday-lstm`` if it is there, else the first by name.
+        """
+        return self.default_model or (PREFERRED if PREFERRED in names else min(names))

@@ -10,10 +10,9 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from app.answers import JSON, OnText
 from app.connection import while_connected
 from app.errors import problem
-
-OnText = Callable[[int, str], None]
 
 log = structlog.get_logger()
 
@@ -36,9 +35,7 @@ class EventStream(StreamingResponse):
             self._work.cancel()
 
 
-async def stream_text(
-    request: Request, start: Callable[[OnText], Awaitable[dict[str, Any]]]
-) -> EventStream:
+async def stream_text(request: Request, start: Callable[[OnText], Awaitable[JSON]]) -> EventStream:
     """Stream text as ``start`` reports it from any thread, then what ``start`` returns.
 
     Waits for the first word, so that a request that cannot be answered raises here, before a
@@ -74,5 +71,5 @@ async def stream_text(
     return EventStream(events(), work)
 
 
-def _event(name: str, data: dict[str, Any]) -> bytes:
+def _event(name: str, data: JSON) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(data))

@@ -1,10 +1,11 @@
 """The questions about text: next word, score, rank, generate."""
 
+from collections.abc import Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 
-from app.answers import generate_answer, next_word_answer, rank_answer, score_answer
+from app.answers import JSON, OnText, generate_answer, next_word_answer, rank_answer, score_answer
 from app.connection import while_connected
 from app.driver import Driver
 from app.errors import responses
@@ -13,14 +14,9 @@ from app.schemas.bounds import Bounds
 from app.schemas.requests import GenerateRequest, NextWordRequest, RankRequest, ScoreRequest
 from app.schemas.responses import GenerateResponse, NextWordResponse, RankResponse, ScoreResponse
 from app.settings import Settings
-from app.streaming import OnText, stream_text
+from app.streaming import stream_text
 from app.wire import Answer, json_route
 from models.errors import InvalidRequestError
-from models.forward import side_by_side
-from models.generate import generate
-from models.next_word import next_word
-from models.rank import rank
-from models.score import score
 
 _EVENTS = {
     "text/event-stream": {
@@ -49,55 +45,22 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
     ) -> Response:
         """The most probable next words and their exact probabilities."""
         model = registry.get(query.model)
-        program = next_word(
-            model,
-            query.text,
-            top_k=query.top_k,
-            prefix=query.prefix,
-            candidates=query.candidates,
-            num_words=query.num_words,
-            temperature=query.temperature,
-            words_only=query.words_only,
-            exclude=frozenset(query.exclude),
-        )
-        found = await while_connected(request, driver.run(model, program))
-        return Answer(next_word_answer(model, found))
+        work = driver.run(model, next_word_answer(model, query))
+        return Answer(await while_connected(request, work))
 
     @router.post("/score", response_model=ScoreResponse, summary="The likelihood of sentences")
     async def post_score(request: Request, query: Annotated[ScoreRequest, bounds]) -> Response:
         """How likely each text is; each is scored alone."""
         model = registry.get(query.model)
-        program = side_by_side(
-            [
-                score(
-                    model,
-                    text,
-                    context=query.context,
-                    bos=query.bos,
-                    eos=query.eos,
-                    words=query.tokens,
-                )
-                for text in query.texts
-            ]
-        )
-        scores = await while_connected(request, driver.run(model, program))
-        return Answer(score_answer(model, scores))
+        work = driver.run(model, score_answer(model, query))
+        return Answer(await while_connected(request, work))
 
     @router.post("/rank", response_model=RankResponse, summary="Alternatives in order")
     async def post_rank(request: Request, query: Annotated[RankRequest, bounds]) -> Response:
         """Alternatives of one sentence, the best first."""
         model = registry.get(query.model)
-        program = rank(
-            model,
-            [candidate.text for candidate in query.candidates],
-            scores=[candidate.score for candidate in query.candidates],
-            context=query.context,
-            lm_weight=query.lm_weight,
-            length_bonus=query.length_bonus,
-            normalize=query.normalize,
-        )
-        ranked = await while_connected(request, driver.run(model, program))
-        return Answer(rank_answer(model, ranked))
+        work = driver.run(model, rank_answer(model, query))
+        return Answer(await while_connected(request, work))
 
     @router.post(
         "/generate",
@@ -113,28 +76,11 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
             raise InvalidRequestError("stream", "must be false for strategy beam")
         model = registry.get(query.model)
 
-        async def answer(on_text: OnText | None = None) -> dict[str, Any]:
-            program = generate(
-                model,
-                query.text,
-                max_tokens=query.max_tokens,
-                strategy=query.strategy,
-                temperature=query.temperature,
-                top_k=query.top_k,
-                top_p=query.top_p,
-                min_p=query.min_p,
-                repetition_penalty=query.repetition_penalty,
-                seed=query.seed,
-                num_beams=query.num_beams,
-                n=query.n,
-                stop=query.stop,
-                on_text=on_text,
-            )
-            generation = await driver.run(model, program)
-            return generate_answer(model, generation, tokens=query.log_probs)
+        def start(on_text: OnText | None = None) -> Coroutine[Any, Any, JSON]:
+            return driver.run(model, generate_answer(model, query, on_text))
 
         if query.stream:
-            return await stream_text(request, answer)
-        return Answer(await while_connected(request, answer()))
+            return await stream_text(request, start)
+        return Answer(await while_connected(request, start()))
 
     return router
