@@ -11,6 +11,7 @@ from models.networks.transformer import Transformer, TransformerConfig
 NetworkConfig = RecurrentConfig | TransformerConfig
 
 _RECURRENT = ("rnn", "gru", "lstm")
+_MOST = 2**31 - 1  # what an index of any tensor can count to
 
 
 def network_config(values: Mapping[str, Any]) -> NetworkConfig:
@@ -29,16 +30,23 @@ def network_config(values: Mapping[str, Any]) -> NetworkConfig:
         raise ValueError(f"network has no field {unknown[0]!r}; it has {', '.join(known_fields)}")
     for name, value in values.items():
         wanted = known_fields[name].type
-        if wanted is int and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise ValueError(f"network.{name} must be a whole number of at least 1, not {value!r}")
+        if wanted is int and not (type(value) is int and 1 <= value <= _MOST):
+            raise ValueError(
+                f"network.{name} must be a whole number of at least 1, and below 2^31, not {value!r}"
+            )
         if wanted is bool and not isinstance(value, bool):
             raise ValueError(f"network.{name} must be true or false, not {value!r}")
         if name == "dropout" and not (isinstance(value, int | float) and 0 <= value < 1):
             raise ValueError(f"network.dropout must be at least 0 and below 1, not {value!r}")
     try:
-        return cls(**values)
+        config = cls(**values)
     except TypeError as error:  # a field without a default is missing
         raise ValueError(f"network: {error}") from None
+    if config.num_ids < config.vocab_size:
+        raise ValueError(
+            f"network.num_ids {config.num_ids} must be at least vocab_size {config.vocab_size}"
+        )
+    return config
 
 
 def build_network(config: NetworkConfig) -> Network:
