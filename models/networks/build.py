@@ -32,7 +32,7 @@ def network_config(values: Mapping[str, Any]) -> NetworkConfig:
         wanted = known_fields[name].type
         if wanted is int and not (type(value) is int and 1 <= value <= _MOST):
             raise ValueError(
-                f"network.{name} must be a whole number of at least 1, and below 2^31, not {value!r}"
+                f"network.{name} must be a whole number from 1 to 2^31 - 1, not {value!r}"
             )
         if wanted is bool and not isinstance(value, bool):
             raise ValueError(f"network.{name} must be true or false, not {value!r}")
