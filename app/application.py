@@ -48,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.registry = registry
     app.add_middleware(RequestMiddleware)

@@ -196,7 +196,15 @@ app.add_typer(cli_training.app)
 
 def main() -> None:
     """Run the command."""
+    if not all(map(_is_unicode, sys.argv)):
+        typer.echo("error: the arguments are not valid Unicode", err=True)
+        sys.exit(USER_ERROR)
     app()
+
+
+def _is_unicode(argument: str) -> bool:
+    # The bytes of an argument that the locale cannot decode arrive as lone surrogates.
+    return not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 def _settings(**values: Any) -> "Settings":

@@ -1,7 +1,7 @@
 """The questions about text: next word, score, rank, generate."""
 
 from collections.abc import Coroutine
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -40,23 +40,24 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
     bounds = Bounds(settings)
 
     @router.post("/next-word", response_model=NextWordResponse, summary="The next word")
-    async def post_next_word(
-        request: Request, query: Annotated[NextWordRequest, bounds]
-    ) -> Response:
+    @bounds.apply
+    async def post_next_word(request: Request, query: NextWordRequest) -> Response:
         """The most probable next words and their exact probabilities."""
         model = registry.get(query.model)
         work = driver.run(model, next_word_answer(model, query))
         return Answer(await while_connected(request, work))
 
     @router.post("/score", response_model=ScoreResponse, summary="The likelihood of sentences")
-    async def post_score(request: Request, query: Annotated[ScoreRequest, bounds]) -> Response:
+    @bounds.apply
+    async def post_score(request: Request, query: ScoreRequest) -> Response:
         """How likely each text is; each is scored alone."""
         model = registry.get(query.model)
         work = driver.run(model, score_answer(model, query))
         return Answer(await while_connected(request, work))
 
     @router.post("/rank", response_model=RankResponse, summary="Alternatives in order")
-    async def post_rank(request: Request, query: Annotated[RankRequest, bounds]) -> Response:
+    @bounds.apply
+    async def post_rank(request: Request, query: RankRequest) -> Response:
         """Alternatives of one sentence, the best first."""
         model = registry.get(query.model)
         work = driver.run(model, rank_answer(model, query))
@@ -68,9 +69,8 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
         responses={200: {"content": _EVENTS}},
         summary="The continuation",
     )
-    async def post_generate(
-        request: Request, query: Annotated[GenerateRequest, bounds]
-    ) -> Response:
+    @bounds.apply
+    async def post_generate(request: Request, query: GenerateRequest) -> Response:
         """How a text goes on: at once, or word by word as server-sent events."""
         if query.stream and query.strategy == "beam":
             raise InvalidRequestError("stream", "must be false for strategy beam")

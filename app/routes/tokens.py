@@ -29,7 +29,8 @@ def token_routes(settings: Settings, registry: Registry) -> APIRouter:
         responses=_PROBLEMS,
         summary="Text to tokens",
     )
-    async def post_tokenize(query: Annotated[TokenizeRequest, bounds]) -> Response:
+    @bounds.apply
+    async def post_tokenize(query: TokenizeRequest) -> Response:
         """The tokens that a model reads a text as."""
         model = registry.get(query.model)
         if query.text is not None and query.prompt is None:
@@ -55,7 +56,8 @@ def token_routes(settings: Settings, registry: Registry) -> APIRouter:
         responses=_PROBLEMS,
         summary="Tokens to text",
     )
-    async def post_detokenize(query: Annotated[DetokenizeRequest, bounds]) -> Response:
+    @bounds.apply
+    async def post_detokenize(query: DetokenizeRequest) -> Response:
         """The text that tokens stand for."""
         model = registry.get(query.model)
         if max(query.tokens, default=0) >= model.tokenizer.num_ids:

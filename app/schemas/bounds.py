@@ -3,21 +3,26 @@
 A schema says which setting bounds a field; a route says whose settings::
 
     top_k: Annotated[int, Limit(Le, "max_top_k")] = 10          # in the schema
-    query: Annotated[NextWordRequest, Bounds(settings)]         # in the route
 
-so that validation and the published OpenAPI are of one source, and two applications in a process
-can differ.
+    @router.post("/next-word")
+    @Bounds(settings).apply
+    async def post_next_word(query: NextWordRequest) -> Response: ...
+
+so that validation and the published OpenAPI have one source, and two applications in a process can
+differ.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from annotated_types import Le, MaxLen
-from pydantic import BaseModel, GetCoreSchemaHandler, create_model
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, create_model
 
 from app.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -30,25 +35,27 @@ class Limit:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Puts the settings' numbers in the place of each `Limit` of the annotated schema."""
+    """Puts the settings' numbers in the place of each `Limit`."""
 
     settings: Settings
 
-    def __get_pydantic_core_schema__(
-        self, source: type[BaseModel], handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        """Validate against the bounded schema instead."""
-        return handler.generate_schema(self._bind(source))
+    def apply(self, endpoint: F) -> F:
+        """Let ``endpoint`` take bounded schemas, which are subclasses of those it names."""
+        endpoint.__annotations__ = {
+            name: self.bind(annotation) for name, annotation in endpoint.__annotations__.items()
+        }
+        return endpoint
 
-    def _bind(self, annotation: Any) -> Any:
+    def bind(self, annotation: Any) -> Any:
+        """Return a type with all its limits bound."""
         origin, arguments = get_origin(annotation), get_args(annotation)
         if origin is Annotated:
             base, *metadata = arguments
-            return Annotated[(self._bind(base), *map(self._number, metadata))]
+            return Annotated[(self.bind(base), *map(self._number, metadata))]
         if origin is list:
-            return list[self._bind(arguments[0])]  # type: ignore[misc]
+            return list[self.bind(arguments[0])]  # type: ignore[misc]
         if origin in (Union, UnionType):
-            return Union[tuple(map(self._bind, arguments))]  # noqa: UP007
+            return Union[tuple(map(self.bind, arguments))]  # noqa: UP007
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             return self._bind_model(annotation)
         return annotation
@@ -56,10 +63,11 @@ class Bounds:
     def _bind_model(self, model: type[BaseModel]) -> type[BaseModel]:
         fields: dict[str, Any] = {}
         for name, field in model.model_fields.items():
-            annotation = self._bind(field.annotation)
+            annotation = self.bind(field.annotation)
             # The field keeps all that it says itself; only the numbers are new.
-            for limit in filter(lambda m: isinstance(m, Limit), field.metadata):
-                annotation = Annotated[annotation, self._number(limit)]
+            for limit in field.metadata:
+                if isinstance(limit, Limit):
+                    annotation = Annotated[annotation, self._number(limit)]
             fields[name] = (annotation, field)
         return create_model(model.__name__, __base__=model, __doc__=model.__doc__, **fields)
 
