@@ -21,7 +21,7 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
         bias: Shape (M,), or None for zero.
     """
     exact_cpu = a.device.type == "cpu" and a.dtype == torch.float32
-    if exact_cpu and _onednn_linear is not None and torch.backends.mkldnn.is_available():
+    if exact_cpu and _onednn_linear is not None and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         result: Tensor = _onednn_linear(a, b, bias, "none", [], "")
         return result
     return torch.nn.functional.linear(a, b, bias)
