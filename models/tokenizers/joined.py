@@ -57,6 +57,14 @@ def _restore(units: str) -> str:
     return _JOINS.sub("", units).replace(_ESCAPED, JOIN)
 
 
+def _is_space(character: str) -> bool:
+    r"""Return whether Unicode, and so the normalizer, calls it white space.
+
+    Python's own `str.isspace` counts the four ASCII separators too.
+    """
+    return character.isspace() and not "\x1c" <= character <= "\x1f"
+
+
 class JoinedTokenizer(Tokenizer):
     """What ``word`` and ``subword`` share: units, joins and offsets."""
 
@@ -79,9 +87,9 @@ class JoinedTokenizer(Tokenizer):
                 # An inserted mark has the offset of the character before it; cut it off again.
                 start = max(end, offsets[first][0])
                 end = max(start, min(offsets[last - 1][1], len(text)))
-                while start < end and text[start].isspace():
+                while start < end and _is_space(text[start]):
                     start += 1
-                while start < end and text[end - 1].isspace():
+                while start < end and _is_space(text[end - 1]):
                     end -= 1
                 words.append(WordSpan(start, end, first, last))
                 first = last
@@ -101,7 +109,9 @@ class JoinedTokenizer(Tokenizer):
             for i in token_ids
             if i != self.eos_id and i != self.bos_id
         )
-        return _restore(units.decode(errors="replace")).removesuffix(" ")
+        # The space in front lets a first unit that joins its left neighbour join nothing.
+        text = _restore(" " + units.decode(errors="replace"))
+        return text.removeprefix(" ").removesuffix(" ")
 
     def surface(self, word: bytes) -> str:
         """Return the unit without its join marks."""
