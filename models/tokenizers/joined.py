@@ -17,6 +17,7 @@ The join mark is U+0001, which costs one byte; where a text itself contains it, 
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -117,15 +118,24 @@ class JoinedTokenizer(Tokenizer):
         """Return the unit without its join marks."""
         return _restore(f" {word.decode(errors='replace')} ").strip(" ")
 
+    @cached_property
+    def opens_word(self) -> np.ndarray:
+        """As any tokenizer's; a word may also begin with an escaped join mark."""
+        escaped = (JOIN.encode(), _ESCAPED.encode())
+        begins = np.array([p == escaped[0] or p.startswith(escaped[1]) for p in self.pieces])
+        found: np.ndarray = super().opens_word | begins & ~self.is_word_end
+        return found
+
     def spellings(self, word: str) -> list[list[int]]:
         """Return one spelling of words, four of a single other character."""
         words = self.encode(word).words
         found = [self.encode(word).token_ids]
         if len(words) == 1 and not self.is_word(word):
             # Neighbours that the character touches or not: cut it out of a text that has them.
-            for left, right in (("a", ""), ("", "a"), ("a", "a")):
+            # Not a letter on the left, for between two letters an apostrophe is part of a word.
+            for left, right in (("(", ""), ("", "a"), ("(", "a")):
                 encoding = self.encode(left + word + right)
-                if len(encoding.words) == 1 + len(left) + len(right):  # a lone mark joins a letter
+                if len(encoding.words) == 1 + len(left) + len(right):  # a lone accent attaches
                     span = encoding.words[len(left)]
                     found.append(encoding.token_ids[span.first : span.last])
         return [ids for i, ids in enumerate(found) if ids and ids not in found[:i]]
