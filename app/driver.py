@@ -47,17 +47,26 @@ class ThreadDriver:
         runner = _Stoppable(model)
         self._running.add(runner)
         try:
-            return await asyncio.get_running_loop().run_in_executor(worker, run, program, runner)
+            return await asyncio.get_running_loop().run_in_executor(worker, _drive, program, runner)
         finally:
             runner.stopped = True
             self._running.discard(runner)
 
     async def close(self) -> None:
         """Stop running programs at their next step, drop waiting ones, and end the threads."""
+        for worker in self._workers.values():
+            worker.shutdown(wait=False, cancel_futures=True)
         for runner in self._running:
             runner.stopped = True
         for worker in self._workers.values():
-            await asyncio.to_thread(worker.shutdown, cancel_futures=True)
+            await asyncio.to_thread(worker.shutdown)
+
+
+def _drive(program: Program[R], runner: "_Stoppable") -> R:
+    try:
+        return run(program, runner)
+    finally:
+        program.close()  # one that was stopped frees its states now, in its own thread
 
 
 class _StoppedError(Exception):

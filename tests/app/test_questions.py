@@ -183,7 +183,8 @@ def test_a_request_that_names_no_model_gets_the_default(client):
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "\n", "a\nb", "😀👩‍👩‍👧", "\u0000", "ﷺ\u0301", "\ufeff", "\x01\x010", "</s><s><unk>"]
+    "text",
+    ["", " ", "\n", "a\nb", "😀👩‍👩‍👧", "\u0000", "ﷺ\u0301", "\ufeff", "\x01\x010", "</s><s><unk>"],
 )
 @BOTH
 def test_every_text_of_unicode_has_an_answer(client, name, text):
