@@ -20,6 +20,7 @@ from models.tokenizers.joined import add_special_tokens
 EOS = "<eos>"
 
 _NUMBER_JOIN = re.compile(r"(?<=\d)([,.])(?=\d)")
+_CONTROL = re.compile(r"[\x00-\x1f]")
 _JOINED = re.compile(r" ?@([-,.])@ ?")
 
 
@@ -50,8 +51,9 @@ class WikitextTokenizer(Tokenizer):
         trainer = tokenizers.trainers.WordLevelTrainer(
             vocab_size=vocab_size - 1, special_tokens=[UNK], show_progress=False
         )
-        # As a special token it has its place already; counted as a word it would get a second.
-        backend.train_from_iterator((line.replace(UNK, " ") for line in lines), trainer)
+        # As special tokens they have their places; counted as words they would get a second.
+        plain = (line.replace(UNK, " ").replace(EOS, " ") for line in lines)
+        backend.train_from_iterator(plain, trainer)
         return cls(add_special_tokens(backend, [EOS]))
 
     def encode(self, text: str) -> Encoding:
@@ -99,7 +101,8 @@ class WikitextTokenizer(Tokenizer):
     def _split(self, text: str) -> list[str]:
         """Tokenise natural text as the corpus is; ``<unk>`` written in it stays one token."""
         tokens = []
-        for part in re.split(rf"({UNK})", text):
+        # Moses would drop control characters, and join what they stand between.
+        for part in re.split(rf"({UNK})", _CONTROL.sub(" ", text)):
             if part == UNK:
                 tokens.append(part)
             else:
