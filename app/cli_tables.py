@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from unicodedata import category
 
 from rich.bar import Bar
 from rich.console import Console
@@ -28,11 +29,11 @@ def print_next_words(answer: dict[str, Any]) -> None:
     longest = max((p.probability for p in predictions), default=1.0) or 1.0
     for p in predictions:
         bar = Bar(longest, 0, p.probability, color="green")
-        table.add_row(str(p.rank), Text(p.word), _percent(p.probability), bar)
+        table.add_row(str(p.rank), _text(p.word), _percent(p.probability), bar)
     for c in candidates:
         rank = "-" if c.rank is None else str(c.rank)
         value = "not in the vocabulary" if c.probability is None else _percent(c.probability)
-        table.add_row(rank, Text(c.word, style="cyan"), value, "")
+        table.add_row(rank, _text(c.word, "cyan"), value, "")
     console.print(table)
     notes = f"{answer['model']} saw {_percent(answer['covered_mass'])} of the probability"
     if answer["oov_mass"]:
@@ -90,7 +91,15 @@ class ContinuationPrinter:
         self._write(self._prompt, style="dim")
 
     def _write(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style=style), end="", soft_wrap=True)
+        self._console.print(_text(text, style), end="", soft_wrap=True)
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Show control characters, one for one, instead of obeying them."""
+    shown = (
+        "\N{REPLACEMENT CHARACTER}" if category(c) == "Cc" and c not in "\n\t" else c for c in text
+    )
+    return Text("".join(shown), style=style)
 
 
 def _percent(probability: float) -> str:
@@ -98,7 +107,7 @@ def _percent(probability: float) -> str:
 
 
 def _coloured(result: SentenceScore) -> Text:
-    text = Text(result.text)
+    text = _text(result.text)
     for word in result.words or []:
         text.stylize(_colour(word) + (" underline" if word.oov else ""), word.start, word.end)
     return text
@@ -128,7 +137,7 @@ def _word_table(words: Sequence[WordScore]) -> Table:
         table.add_column(name, justify="right")
     for word in words:
         table.add_row(
-            Text(word.text, style=_colour(word)),
+            _text(word.text, _colour(word)),
             "-" if word.log_prob is None else f"{word.log_prob:.3f}",
             "-" if word.surprisal_bits is None else f"{word.surprisal_bits:.2f}",
             "-" if word.rank is None else str(word.rank),

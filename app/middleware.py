@@ -43,8 +43,11 @@ class RequestMiddleware:
             await self._app(scope, receive, send_with_id)
         except Exception as error:
             # The message of an exception may quote what a user wrote; its type and place do not.
-            frames = traceback.format_tb(error.__traceback__)
-            log.error("bug", error=type(error).__name__, frames=frames, request_id=request_id)
+            places = [
+                f"{frame.filename}:{frame.lineno} in {frame.name}"
+                for frame in traceback.extract_tb(error.__traceback__)
+            ]
+            log.error("bug", error=type(error).__name__, places=places, request_id=request_id)
             if not status:
                 response = problem_response(error, request_id)
                 await response(scope, receive, send_with_id)

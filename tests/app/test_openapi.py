@@ -1,0 +1,162 @@
+"""The published description is complete, and the service does what it says."""
+
+import orjson
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.app.conftest import SUBWORD, WORD
+from tests.app.json_schema import faults
+
+PROBLEM = "application/problem+json"
+ROUTES = {
+    ("post", "/next-word"),
+    ("post", "/score"),
+    ("post", "/rank"),
+    ("post", "/generate"),
+    ("post", "/tokenize"),
+    ("post", "/detokenize"),
+    ("get", "/tokenizer_info"),
+    ("get", "/models"),
+    ("get", "/models/{name}"),
+    ("get", "/health"),
+    ("get", "/ready"),
+}
+
+
+@pytest.fixture(scope="module")
+def openapi(client: TestClient) -> dict:
+    return client.get("/openapi.json").json()
+
+
+def references(node: object) -> set[str]:
+    if isinstance(node, dict):
+        found = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+        return found.union(*map(references, node.values()))
+    if isinstance(node, list):
+        return set().union(*map(references, node))
+    return set()
+
+
+def test_every_route_is_published_and_nothing_else(openapi):
+    found = {(method, path) for path, item in openapi["paths"].items() for method in item}
+    assert found == ROUTES
+    names = [
+        operation["operationId"]
+        for item in openapi["paths"].values()
+        for operation in item.values()
+    ]
+    assert len(set(names)) == len(ROUTES)
+
+
+def test_every_reference_leads_somewhere(openapi):
+    schemas = {f"#/components/schemas/{name}" for name in openapi["components"]["schemas"]}
+    assert references(openapi) == schemas
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(ROUTES))
+def test_every_operation_declares_its_answers(openapi, method, path):
+    operation = openapi["paths"][path][method]
+    assert operation["summary"]
+    assert operation["description"]
+    expected = {"200"}
+    if method == "post":
+        expected |= {"400", "404", "413", "415", "422", "503"}
+        assert operation["requestBody"]["required"]
+    elif path != "/health":
+        expected |= {"503"} if path in ("/models", "/ready") else {"404", "422", "503"}
+    assert operation["responses"].keys() == expected
+    for status, response in operation["responses"].items():
+        content = response["content"]
+        if status == "200":
+            assert "$ref" in content["application/json"]["schema"]
+        else:
+            assert content == {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+def test_every_field_is_described_and_every_request_field_has_an_example(openapi):
+    for name, schema in openapi["components"]["schemas"].items():
+        assert schema["description"], name
+        for field, described in schema["properties"].items():
+            assert "description" in described or "$ref" in described, f"{name}.{field}"
+            if name.endswith("Request") or name == "RankCandidate":
+                assert "examples" in described, f"{name}.{field}"
+                for example in described["examples"]:
+                    assert faults(example, described, openapi) == [], f"{name}.{field}"
+
+
+def bounds(schema: object) -> set[str]:
+    if isinstance(schema, dict):
+        return set(schema).union(*map(bounds, schema.values()))
+    return set().union(*map(bounds, schema)) if isinstance(schema, list) else set()
+
+
+def test_every_text_list_and_number_of_a_request_has_bounds(openapi):
+    def check(schema: dict, at: str) -> None:
+        for part in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), schema):
+            match part.get("type"):
+                case "string":
+                    assert "maxLength" in part or "enum" in part, at
+                case "array":
+                    assert "maxItems" in part, at
+                    check(part["items"], at)
+                case "integer" | "number":
+                    assert {"minimum", "exclusiveMinimum"} & part.keys(), at
+                    assert {"maximum", "exclusiveMaximum"} & part.keys(), at
+
+    for name, schema in openapi["components"]["schemas"].items():
+        if name.endswith("Request") or name == "RankCandidate":
+            assert schema["additionalProperties"] is False
+            for field, described in schema["properties"].items():
+                if (name, field) != ("DetokenizeRequest", "tokens"):  # bounded by the model
+                    check(described, f"{name}.{field}")
+
+
+def test_published_bounds_are_those_of_the_settings(openapi, settings):
+    text = openapi["components"]["schemas"]["NextWordRequest"]["properties"]["text"]
+    assert text["maxLength"] == settings.max_text_characters == 2000
+
+
+ASKED = [
+    ("post", "/next-word", {"text": "we", "candidates": ["coffee", "zzz"], "top_k": 3}),
+    ("post", "/next-word", {"text": "we", "top_k": None, "model": WORD, "words_only": False}),
+    ("post", "/next-word", {"text": "we", "candidates": ["zzz"], "model": WORD}),
+    ("post", "/score", {"text": ["we sold coffee", ""], "tokens": True, "model": WORD}),
+    ("post", "/score", {"text": "we sold Zurich", "tokens": True, "bos": False, "eos": False}),
+    ("post", "/rank", {"candidates": [{"text": "we"}, {"text": "you", "score": 1}]}),
+    ("post", "/generate", {"text": "we", "max_tokens": 4, "log_probs": True, "n": 2}),
+    ("post", "/generate", {"text": "we", "max_tokens": 4, "strategy": "beam"}),
+    ("post", "/tokenize", {"text": "we sold"}),
+    ("post", "/detokenize", {"tokens": [1, 2, 3]}),
+    ("get", "/tokenizer_info", None),
+    ("get", "/models", None),
+    ("get", f"/models/{SUBWORD}", None),
+    ("get", "/health", None),
+    ("get", "/ready", None),
+    ("post", "/score", {"text": 1, "zz": 2}),
+    ("post", "/score", {"text": "", "model": "nobody"}),
+    ("get", "/models/nobody", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ASKED)
+def test_answers_are_what_the_schema_says(client: TestClient, openapi, method, path, body):
+    response = client.request(method, path, json=body)
+    template = "/models/{name}" if path.startswith("/models/") else path
+    declared = openapi["paths"][template][method]["responses"][str(response.status_code)]
+    schema = declared["content"][response.headers["content-type"]]["schema"]
+    assert faults(orjson.loads(response.content), schema, openapi) == []
+
+
+def test_the_checker_itself_finds_faults(openapi):
+    schema = {"$ref": "#/components/schemas/Prediction"}
+    good = {"word": "a", "probability": 0.5, "log_prob": -0.7, "rank": 1}
+    assert faults(good, schema, openapi) == []
+    for bad in ({"rank": True}, {"rank": 1.5}, {"word": None}, {"extra": 1}, {"log_prob": "x"}):
+        assert len(faults(good | bad, schema, openapi)) == 1
+    assert len(faults({"word": "a"}, schema, openapi)) == 3
+
+
+def test_the_documentation_page_is_there(client: TestClient):
+    page = client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "/openapi.json" in page.text
