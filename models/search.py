@@ -26,7 +26,6 @@ _BATCH = 8  # unfinished words expanded together
 _FIRST_CHILDREN = 256  # of an expanded word, sorted before anybody asks for more
 _PREFIX_TOLERANCE = 1e-7  # share of a prefix' probability that may stay unsummed
 _MOST_SPELLINGS = 4  # a punctuation mark: joined to the left or not, to the right or not
-NO_MASS = -np.inf
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,8 @@ class Search:
         self._slack = 0.0 if words_only else float(np.log(_MOST_SPELLINGS))
         self._heap: list[_Entry] = []
         self._open: list[_Entry] = []  # shorter than the prefix: not yet known to begin with it
-        self._best: list[float] = []  # the ``limit`` highest log-probabilities found, as a heap
+        self._best: list[float] = []  # the ``limit`` highest log-probabilities found, as a heap,
+        self._texts: set[str] = set()  # one for each text: further spellings make no second entry
         self._ties = count()
         self._expansions = 0
         self._prefix_mass = 0.0 if prefix else 1.0
@@ -211,7 +211,8 @@ class Search:
         if not self.accept(text):
             return
         self._words.append(FoundWord(text, log_prob, token_ids))
-        if self.limit is not None:
+        if self.limit is not None and text not in self._texts:
+            self._texts.add(text)
             heapq.heappush(self._best, log_prob)
             if len(self._best) > self.limit:
                 heapq.heappop(self._best)
@@ -244,9 +245,7 @@ class Search:
         if not text:
             children[~self._first_pieces()] = -np.inf
         children[tokenizer.eos_id] = -np.inf
-        most = min(_FIRST_CHILDREN, len(children))
-        order = np.argpartition(-children, most - 1)[:most]
-        order = order[np.argsort(-children[order], kind="stable")]
+        order = _best_first(children, most=_FIRST_CHILDREN)
         node = _Node(token_ids, word_start, text, words, result.state, children, order)
         self._push_next_child(node)
         for token in beginnings:
@@ -254,13 +253,13 @@ class Search:
             heapq.heappush(self._open, entry)
 
     def _push_next_child(self, node: _Node) -> None:
-        if node.taken == len(node.order) < len(node.children):
-            node.order = np.argsort(-node.children, kind="stable")
+        if node.taken == len(node.order) >= _FIRST_CHILDREN:
+            node.order = _best_first(node.children, most=len(node.children))
         if node.taken < len(node.order):
             token = int(node.order[node.taken])
             node.taken += 1
-            if (log_prob := float(node.children[token])) > -np.inf:
-                heapq.heappush(self._heap, (-log_prob, next(self._ties), node, token))
+            entry = (-float(node.children[token]), next(self._ties), node, token)
+            heapq.heappush(self._heap, entry)
 
     def _first_pieces(self) -> np.ndarray:
         """Return which tokens (V,) may begin a word: whole words, and unfinished pieces."""
@@ -281,3 +280,15 @@ class Search:
             covering.append(tokenizer.completions(_JOIN + rest))
             beginnings += tokenizer.beginnings(_JOIN + rest)
         return np.concatenate(covering), [int(i) for i in beginnings]
+
+
+def _best_first(log_probs: np.ndarray, *, most: int) -> np.ndarray:
+    """Return the ids of the ``most`` highest, and of all that equal the last of them; no -inf.
+
+    Without the equals, sorting more of them later could bring one twice and another never.
+    """
+    ids = np.flatnonzero(log_probs > -np.inf)
+    if len(ids) > most:
+        ids = np.flatnonzero(log_probs >= np.partition(log_probs, -most)[-most])
+    best_first: np.ndarray = ids[np.argsort(-log_probs[ids], kind="stable")]
+    return best_first
