@@ -128,9 +128,9 @@ class JoinedTokenizer(Tokenizer):
 
     def spellings(self, word: str) -> list[list[int]]:
         """Return one spelling of words, four of a single other character."""
-        words = self.encode(word).words
-        found = [self.encode(word).token_ids]
-        if len(words) == 1 and not self.is_word(word):
+        whole = self.encode(word)
+        found = [whole.token_ids]
+        if len(whole.words) == 1 and not self.is_word(word):
             # Neighbours that the character touches or not: cut it out of a text that has them.
             # Not a letter on the left, for between two letters an apostrophe is part of a word.
             for left, right in (("(", ""), ("", "a"), ("(", "a")):
