@@ -35,6 +35,8 @@ class Evaluation:
     Attributes:
         data: Name of the file: its folder and itself, without the ending.
         text: How it was read, and how many lines, words, characters and tokens it has.
+        sample: Positions drawn, the seed of the drawing, and how many of the lists are not proven
+            exact; None where no sample was asked for.
         metrics: By name; word-level ones are missing where no sample was asked for.
         next_word: Reliability of the most probable next word, over the sample.
         token: Reliability of the most probable token, over the whole file.
@@ -43,6 +45,7 @@ class Evaluation:
 
     data: str
     text: dict[str, Any]
+    sample: dict[str, int] | None
     metrics: dict[str, Metric]
     next_word: Reliability | None
     token: Reliability
@@ -56,6 +59,7 @@ class Evaluation:
         return {
             "data": self.data,
             "text": self.text,
+            "sample": self.sample,
             "metrics": {name: metric.to_values() for name, metric in self.metrics.items()},
             "reliability": reliability,
             "seconds": round(self.seconds, 1),
@@ -92,16 +96,14 @@ def evaluate(
         done += len(scores.log_probs)
         progress("tokens", done, len(text.tokens))
     metrics = _whole_file_metrics(text, nats, token)
-    next_word = None
+    next_word = drawn = None
     if sample:
-        answers: list[Answer] = []
         positions = draw_positions(text, model.tokenizer, sample, seed=seed)
         answers = answer_positions(
-            model,
-            text,
-            positions,
-            progress=_counting(progress, len(positions)),
+            model, text, positions, progress=_counting(progress, len(positions))
         )
+        unproven = sum(not answer.proven for answer in answers)
+        drawn = {"positions": len(positions), "seed": seed, "unproven": unproven}
         next_word = Reliability()
         next_word.add(
             np.array([answer.probability for answer in answers]),
@@ -118,6 +120,7 @@ def evaluate(
     return Evaluation(
         data=data_name(path),
         text={"read": text.remark, **counts},
+        sample=drawn,
         metrics=metrics,
         next_word=next_word,
         token=token,

@@ -49,6 +49,7 @@ class Answer:
         rank: Place of the true word among the ten most probable, from 1; None beyond or no word.
         probability: Of the most probable word; 0 where there is none.
         hit: Whether that is what stands there.
+        proven: The list is exactly the top of the distribution; False where the search gave up.
         keystrokes: To enter the word and the space behind it with 3 and with 5 suggestions; empty
             where there is no word.
     """
@@ -57,6 +58,7 @@ class Answer:
     rank: int | None
     probability: float
     hit: bool
+    proven: bool
     keystrokes: tuple[int, ...]
 
 
@@ -136,14 +138,15 @@ def _ask(tokenizer: Tokenizer, here: Pass, position: Position) -> Program[Answer
     words = [word.text for word in found.words]
     probability = float(np.exp(found.words[0].log_prob)) if words else 0.0
     word = position.word
-    if word is None:
-        return Answer(position, None, probability, hit=False, keystrokes=())
-    if not position.known:
+    rank: int | None = None
+    keystrokes: tuple[int, ...] = ()
+    if word is not None and position.known:
+        rank = words.index(word) + 1 if word in words else None
+        keystrokes = yield from _keystrokes(tokenizer, here, word, words)
+    elif word is not None:
         keystrokes = (len(word) + 1,) * len(SUGGESTIONS)
-        return Answer(position, None, probability, hit=False, keystrokes=keystrokes)
-    keystrokes = yield from _keystrokes(tokenizer, here, word, words)
-    rank = words.index(word) + 1 if word in words else None
-    return Answer(position, rank, probability, hit=rank == 1, keystrokes=keystrokes)
+    hit = rank == 1
+    return Answer(position, rank, probability, hit, found.proven, keystrokes)
 
 
 def _keystrokes(

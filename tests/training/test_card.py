@@ -1,0 +1,99 @@
+import json
+
+import pytest
+from rich.console import Console
+
+from models.checkpoint import load_checkpoint
+from tests.training.conftest import random_model, tiny_recipe
+from training.card import card_text, format_metric
+from training.evaluate import evaluate
+from training.report import write_report
+from training.train import Corpus, train
+
+
+@pytest.fixture
+def folder(tmp_path, checkpoint):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    for file in checkpoint[0].iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def test_the_card_says_what_the_run_and_the_evaluation_noted(folder, checkpoint, corpus):
+    model = load_checkpoint(folder)
+    weights = (folder / "model.safetensors").read_bytes()
+    evaluations = [evaluate(model, path, sample=40) for path in corpus]
+    write_report(folder, evaluations, run=checkpoint[1])
+
+    card = (folder / "README.md").read_text()
+    for evaluation in evaluations:
+        assert f"`{evaluation.data}`" in card
+        for name, metric in evaluation.metrics.items():
+            assert f"| {format_metric(name, metric.to_values())} |" in card
+            assert metric.definition in card
+    assert model.checksum in card
+    assert f"{model.num_parameters:,} parameters" in card
+    assert "```sh\nnextword train\n```" in card
+    assert "| `notes/train` | train | your own text | your own |" in card
+    assert 'kind = "subword"' in card
+    assert "![Loss over the steps](loss.png)" in card
+    assert "![Reliability diagrams](reliability.png)" in card
+    for picture in ("loss.png", "reliability.png"):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+
+    again = load_checkpoint(folder)
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert again.checksum == model.checksum
+    assert [e["data"] for e in again.details["metrics"]] == ["notes/train", "notes/valid"]
+    stored = again.details["metrics"][1]["metrics"]["perplexity_per_word"]["value"]
+    assert stored == evaluations[1].metrics["perplexity_per_word"].value
+    assert again.details["recipe"] == model.details["recipe"]
+    assert not list(folder.glob("*.part"))
+
+
+def test_known_corpora_carry_their_licences(tmp_path, corpus):
+    files = []
+    for name in ("dialogue", "sentences", "wikitext-2"):
+        (tmp_path / name).mkdir()
+        files.append(tmp_path / name / "train.txt")
+        files[-1].write_text(corpus[1].read_text())
+    recipe = tiny_recipe(epochs=0.1)
+    train(
+        recipe,
+        Corpus(files, [corpus[1]]),
+        out=tmp_path / "out",
+        run=tmp_path / "run",
+        console=Console(quiet=True),
+    )
+    card = card_text(load_checkpoint(tmp_path / "out"))
+    for licence in ("CC BY-SA 4.0", "CC BY 2.0 FR", "CC BY-SA 3.0"):
+        assert card.count(licence) == 1
+
+
+@pytest.mark.parametrize("kind", ["lstm", "transformer", "rnn"])
+@pytest.mark.parametrize("tokenizer", ["subword", "word", "wikitext"])
+def test_a_model_of_unknown_origin_has_a_card_too(tokenizers, kind, tokenizer):
+    card = card_text(random_model(kind, tokenizers[tokenizer]))
+    assert "## Limits" in card
+    assert "## Metrics" not in card
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "text"),
+    [
+        ("perplexity_per_word", {"value": 12345.678, "interval": None}, "12,345.68"),
+        ("recall_at_1", {"value": 0.25, "interval": [0.2, 0.31]}, "25.0% ± 5.5"),
+        ("mean_reciprocal_rank", {"value": 0.3333, "interval": [0.3, 0.36]}, "0.333 ± 0.030"),
+        ("recall_at_3", {"value": None, "interval": None}, "–"),
+    ],
+)
+def test_figures_are_written_with_the_digits_they_deserve(name, metric, text):
+    assert format_metric(name, metric) == text
+
+
+def test_metrics_survive_json(folder, corpus):
+    evaluation = evaluate(load_checkpoint(folder), corpus[1], sample=20)
+    values = evaluation.to_values()
+    assert json.loads(json.dumps(values)) == json.loads(json.dumps(values, allow_nan=False))
+    assert values["sample"] == {"positions": 20, "seed": 0, "unproven": 0}
