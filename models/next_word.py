@@ -123,7 +123,7 @@ def next_word(
     search = Search(
         tokenizer,
         limit=top_k,
-        prefix=stem.encode(),
+        prefix=tokenizer.beginning(stem),
         num_words=num_words,
         words_only=words_only,
         temper=temper,
@@ -162,8 +162,9 @@ class _Temper:
     def __call__(self, log_probs: np.ndarray) -> np.ndarray:
         if self.temperature == 1:
             return log_probs
-        scaled = log_probs / self.temperature
-        scaled -= scaled.max()
+        # The highest is 0 before it is divided, so that no temperature makes infinities of all.
+        with np.errstate(over="ignore"):
+            scaled = (log_probs - log_probs.max()) / self.temperature
         tempered: np.ndarray = scaled - np.log(np.exp(scaled).sum())
         return tempered
 
@@ -180,6 +181,10 @@ def _check(
 ) -> None:
     if not temperature > 0:
         raise InvalidRequestError("temperature", "must be above 0")
+    if top_k is not None and top_k < 1:
+        raise InvalidRequestError("top_k", "must be at least 1")
+    if num_words < 1:
+        raise InvalidRequestError("num_words", "must be at least 1")
     if top_k is None and tokenizer.kind == "subword":
         raise InvalidRequestError("top_k", "must be a number: a subword model's words have no end")
     if top_k is None and num_words > 1:
@@ -195,17 +200,13 @@ def _check(
 def _split_prefix(tokenizer: Tokenizer, prefix: str) -> tuple[str, list[int], str]:
     """Split a typed prefix into finished units and the beginning of a word.
 
-    ``don`` has no finished unit; ``e-ma`` has ``e`` and ``-``, which are read like context.
+    ``don'`` has no finished unit; ``e-ma`` has ``e`` and ``-``, which are read like context.
     """
-    spans = tokenizer.encode(prefix).words
-    if not prefix or (len(spans) == 1 and tokenizer.is_word(prefix)):
-        return "", [], prefix
-    last = spans[-1]
-    stem = prefix[last.start :] if tokenizer.is_word(prefix[last.start :]) else ""
-    head = prefix[: len(prefix) - len(stem)]
-    # What follows is a word: let the punctuation before it know that it touches one.
-    encoding = tokenizer.encode(head + (stem or "a"))
-    return head, encoding.token_ids[: encoding.words[-1].first], stem
+    # What is typed next goes on with a word: with it, the tokenizer tells whether ``don'`` is the
+    # beginning of one, and lets punctuation before the word know that it touches it.
+    encoding = tokenizer.encode(prefix + "a")
+    word = encoding.words[-1]
+    return prefix[: word.start], encoding.token_ids[: word.first], prefix[word.start :]
 
 
 def _sequence_log_prob(
@@ -276,4 +277,5 @@ def _oov_mass(tokenizer: Tokenizer, log_probs: np.ndarray, stem: str) -> float:
 
 
 def _entropy_bits(log_probs: np.ndarray) -> float:
-    return float(-(np.exp(log_probs) * log_probs).sum() / math.log(2))
+    possible = log_probs[log_probs > -np.inf]
+    return float(-(np.exp(possible) * possible).sum() / math.log(2))

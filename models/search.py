@@ -230,7 +230,7 @@ class Search:
         """Put the children of an unfinished beginning on the heaps, and count what is finished."""
         tokenizer = self.tokenizer
         children = log_prob + self.temper(result.log_probs.numpy().astype(np.float64))
-        rest = self.prefix[len(text.removeprefix(_JOIN)) :] if not words else b""
+        rest = self._rest(text) if not words else b""
         beginnings: list[int] = []
         if rest:
             covering, beginnings = self._fitting(rest, at_start=not text)
@@ -271,15 +271,17 @@ class Search:
         )
         return found
 
+    def _rest(self, text: bytes) -> bytes:
+        """Return what is left of the prefix behind ``text``, a join mark in front of it aside."""
+        joined = text.startswith(_JOIN) and not self.prefix.startswith(_JOIN)
+        return self.prefix[len(text) - joined :]
+
     def _fitting(self, rest: bytes, *, at_start: bool) -> tuple[np.ndarray, list[int]]:
         """Return the pieces that cover what is left of the prefix, and those that lead on to it."""
         tokenizer = self.tokenizer
-        covering = [tokenizer.completions(rest)]
-        beginnings = [*tokenizer.beginnings(rest)]
-        if at_start and not self.words_only:
-            covering.append(tokenizer.completions(_JOIN + rest))
-            beginnings += tokenizer.beginnings(_JOIN + rest)
-        return np.concatenate(covering), [int(i) for i in beginnings]
+        texts = [rest, _JOIN + rest] if at_start and not self.words_only else [rest]
+        covering = np.concatenate([tokenizer.completions(text) for text in texts])
+        return covering, [int(i) for text in texts for i in tokenizer.beginnings(text)]
 
 
 def _best_first(log_probs: np.ndarray, *, most: int) -> np.ndarray:

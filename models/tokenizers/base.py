@@ -107,6 +107,10 @@ class Tokenizer(ABC):
     def surface(self, word: bytes) -> str:
         """Return how the finished word of these ``pieces`` reads, without any join mark."""
 
+    def beginning(self, text: str) -> bytes:
+        """Return the bytes of its pieces that a word beginning with ``text`` begins with."""
+        return text.encode()
+
     @abstractmethod
     def spellings(self, word: str) -> list[list[int]]:
         """Return the distinct token sequences that read as ``word``.

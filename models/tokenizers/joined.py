@@ -118,6 +118,10 @@ class JoinedTokenizer(Tokenizer):
         """Return the unit without its join marks."""
         return _restore(f" {word.decode(errors='replace')} ").strip(" ")
 
+    def beginning(self, text: str) -> bytes:
+        """As any tokenizer's, a join mark in the text escaped."""
+        return text.replace(JOIN, _ESCAPED).encode()
+
     @cached_property
     def opens_word(self) -> np.ndarray:
         """As any tokenizer's; a word may also begin with an escaped join mark."""

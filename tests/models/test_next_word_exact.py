@@ -82,20 +82,24 @@ def test_what_is_excluded_makes_room(seed):
 
 
 @seeds
-@pytest.mark.parametrize("prefix", ["a", "ab", "b", "aba", "c", "bab", "é"])
-def test_behind_a_prefix_probabilities_are_given_it(seed, prefix):
+@pytest.mark.parametrize("words_only", [True, False])
+@pytest.mark.parametrize("prefix", ["a", "ab", "b", "aba", "bab", "é", "ab'"])
+def test_behind_a_prefix_probabilities_are_given_it(seed, words_only, prefix):
     model = told(letters(), seed=seed)
     tokenizer, typed = model.tokenizer, prefix.encode()
+    # With punctuation, what joins its left neighbour begins so too.
+    beginnings = (typed,) if words_only else (typed, b"\x01" + typed)
     found = outcomes(model, context_of(model, "ab"))
     begun = {
         ids: log_prob
         for ids, log_prob in found.items()
-        if text_of(tokenizer, ids).startswith(typed)
+        if text_of(tokenizer, ids).startswith(beginnings)
     }
     mass = sum(map(math.exp, begun.values()))
-    expected = [(word, p / mass) for word, p in words(tokenizer, begun)]
+    expected = [(word, p / mass) for word, p in words(tokenizer, begun, words_only=words_only)]
     for top_k in (1, 3, ALL):
-        answer = run(next_word(model, "ab", top_k=top_k, prefix=prefix), model)
+        question = next_word(model, "ab", top_k=top_k, prefix=prefix, words_only=words_only)
+        answer = run(question, model)
         same(answer.predictions, expected[:top_k])
         assert answer.proven
     finished = sum(math.exp(p) for ids, p in begun.items() if ids[-1] != tokenizer.eos_id)
