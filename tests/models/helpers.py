@@ -46,7 +46,7 @@ WIKITEXT_LINES = [
     " = The Title = ",
     "",
     " The cat , a <unk> play @-@ off , saw 1 @,@ 500 dogs . It is 3 @.@ 5 metres ( 11 ft ) long . ",
-    " \" We do n't know \" , said the dog 's friend ; he 's <unk> : it was 10 @-@ 20 % . ",
+    " \" We don 't know \" , said the dog 's friend ; he 's <unk> : it was 10 @-@ 20 % . ",
 ]
 
 
