@@ -9,7 +9,9 @@ from app.errors import NotReadyError
 from app.settings import Settings
 from models.checkpoint import load_checkpoint
 from models.errors import CheckpointError, UnknownModelError
+from models.forward import run
 from models.language_model import LanguageModel
+from models.next_word import next_word
 
 log = structlog.get_logger()
 
@@ -37,8 +39,7 @@ class Registry:
             if self.draining:
                 return
             try:
-                # A link to a checkpoint is asked for by the name of the link.
-                models[folder.name] = replace(load_checkpoint(folder), name=folder.name)
+                models[folder.name] = _load(folder)
                 log.info("model loaded", model=folder.name)
             except (CheckpointError, OSError) as error:
                 faults.append(str(error))
@@ -93,3 +94,11 @@ class Registry:
         if self.draining:
             raise NotReadyError("The service is shutting down.")
         self.get()
+
+
+def _load(folder: Path) -> LanguageModel:
+    # A link to a checkpoint is asked for by the name of the link.
+    model = replace(load_checkpoint(folder), name=folder.name)
+    # The first question tabulates the vocabulary, which is nothing for a user to wait for.
+    run(next_word(model, "", top_k=1), model)
+    return model
