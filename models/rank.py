@@ -53,12 +53,15 @@ def rank(
         normalize: Divide the log-probability by scored tokens or characters (at least 1).
 
     Raises:
-        InvalidRequestError: No texts, or not one score for each.
+        InvalidRequestError: No texts, not one number as score for each, or factors so large that
+            totals are no numbers.
     """
     if not texts:
         raise InvalidRequestError("candidates", "must hold at least one text")
     if scores is not None and len(scores) != len(texts):
         raise InvalidRequestError("scores", "must hold one score for each text")
+    if not all(map(math.isfinite, scores or ())):
+        raise InvalidRequestError("scores", "must be finite numbers")
     sentences = yield from side_by_side([score(model, text, context=context) for text in texts])
     totals = []
     for i, sentence in enumerate(sentences):
@@ -66,6 +69,8 @@ def rank(
         given = scores[i] if scores is not None else 0.0
         log_prob = _log_prob(sentence) / _length(sentence, normalize)
         totals.append(given + lm_weight * log_prob + length_bonus * words)
+    if not all(map(math.isfinite, totals)):
+        raise InvalidRequestError("lm_weight", "with these scores is beyond what numbers hold")
     highest = max(totals)
     weights = [math.exp(total - highest) for total in totals]
     order = sorted(range(len(texts)), key=lambda i: -totals[i])
