@@ -79,7 +79,8 @@ def choose(
     log_probs = penalise_repetition(log_probs, seen, filters.repetition_penalty)
     if filters.temperature == 0:
         return int(np.argmax(log_probs))
-    log_probs = (log_probs - log_probs.max()) / filters.temperature
+    with np.errstate(over="ignore"):  # near temperature 0 all but the highest may become -inf
+        log_probs = (log_probs - log_probs.max()) / filters.temperature
     if filters.top_k is not None:
         log_probs = keep_top_k(log_probs, filters.top_k)
     log_probs = keep_min_p(keep_top_p(log_probs, filters.top_p), filters.min_p)
