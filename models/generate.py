@@ -1,5 +1,6 @@
 """How a text goes on: greedy, sampled or beam search."""
 
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -111,10 +112,10 @@ def generate(
     Raises:
         InvalidRequestError: Arguments that do not go together.
     """
-    if strategy == "beam" and n > num_beams:
-        raise InvalidRequestError("n", "must be at most num_beams for beam search")
-    if not all(stop):
-        raise InvalidRequestError("stop", "must not contain an empty string")
+    filters = Filters(
+        0.0 if strategy == "greedy" else temperature, top_k, top_p, min_p, repetition_penalty
+    )
+    _check(filters, strategy, max_tokens, seed, num_beams, n, stop)
     tokenizer = model.tokenizer
     prompt = tokenizer.encode_context(text)
     root = yield from read(prompt, None)
@@ -126,9 +127,6 @@ def generate(
     if strategy == "beam":
         sequences = yield from _beams(tokenizer, root, writer, n, num_beams, max_tokens)
     else:
-        filters = Filters(
-            0.0 if strategy == "greedy" else temperature, top_k, top_p, min_p, repetition_penalty
-        )
         sequences = [
             _Sequence(writer(i), _random(seed, i), root.state, _allowed(tokenizer, root))
             for i in range(n)
@@ -139,6 +137,38 @@ def generate(
         prompt_tokens=len(prompt),
         completion_tokens=sum(len(sequence.token_ids) for sequence in sequences),
     )
+
+
+def _check(
+    filters: Filters,
+    strategy: str,
+    max_tokens: int,
+    seed: int | None,
+    num_beams: int,
+    n: int,
+    stop: Sequence[str],
+) -> None:
+    wrong = [
+        (strategy not in ("greedy", "sample", "beam"), "strategy", "is unknown"),
+        (max_tokens < 1, "max_tokens", "must be at least 1"),
+        (seed is not None and seed < 0, "seed", "must not be negative"),
+        (num_beams < 1, "num_beams", "must be at least 1"),
+        (n < 1, "n", "must be at least 1"),
+        (strategy == "beam" and n > num_beams, "n", "must be at most num_beams for beam search"),
+        (not all(stop), "stop", "must not contain an empty string"),
+        (not filters.temperature >= 0, "temperature", "must not be negative"),
+        (filters.top_k is not None and filters.top_k < 1, "top_k", "must be at least 1"),
+        (not 0 <= filters.top_p <= 1, "top_p", "must be between 0 and 1"),
+        (not 0 <= filters.min_p <= 1, "min_p", "must be between 0 and 1"),
+        (
+            not 0 < filters.repetition_penalty < math.inf,
+            "repetition_penalty",
+            "must be above 0 and finite",
+        ),
+    ]
+    for is_wrong, name, message in wrong:
+        if is_wrong:
+            raise InvalidRequestError(name, message)
 
 
 def _extend(
