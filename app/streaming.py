@@ -65,8 +65,9 @@ async def stream_text(request: Request, start: Callable[[OnText], Awaitable[JSON
                 word = await words.get()
             yield _event("done", await work)
         except Exception as error:  # the status is sent: all that is left is to say so
-            log.error("stream failed", error=type(error).__name__)
-            yield _event("error", problem(error, request.state.request_id))
+            request_id = request.state.request_id
+            log.error("stream failed", error=type(error).__name__, request_id=request_id)
+            yield _event("error", problem(error, request_id))
 
     return EventStream(events(), work)
 

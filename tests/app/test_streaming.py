@@ -2,8 +2,10 @@
 
 import orjson
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 
+from models.language_model import LanguageModel
 from tests.app.conftest import SUBWORD, WORD
 
 BODY = {"text": "we sold", "strategy": "sample", "seed": 4, "max_tokens": 25}
@@ -52,3 +54,24 @@ def test_a_stream_that_cannot_begin_is_a_plain_problem(client: TestClient):
     response = client.post("/generate", json=BODY | {"stream": True, "model": "nobody"})
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_a_stream_that_breaks_ends_with_an_error_event(client: TestClient, monkeypatch):
+    steps = []
+    compute = LanguageModel.compute
+
+    def breaking(self: LanguageModel, forwards):
+        steps.append(1)
+        if len(steps) > 4:
+            raise MemoryError("SECRET")
+        return compute(self, forwards)
+
+    monkeypatch.setattr(LanguageModel, "compute", breaking)
+    with structlog.testing.capture_logs() as lines:
+        response = client.post("/generate", json=BODY | {"model": WORD, "stream": True})
+    *words, (event, problem) = events(response.text)
+    assert words
+    assert (event, problem["status"]) == ("error", 500)
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert lines[0]["event"] == "stream failed"
+    assert "SECRET" not in response.text + str(lines)
