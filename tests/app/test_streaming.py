@@ -68,7 +68,7 @@ def test_a_stream_that_breaks_ends_with_an_error_event(client: TestClient, monke
 
     monkeypatch.setattr(LanguageModel, "compute", breaking)
     with structlog.testing.capture_logs() as lines:
-        response = client.post("/generate", json=BODY | {"model": WORD, "stream": True})
+        response = client.post("/generate", json=BODY | {"n": 8, "stream": True})
     *words, (event, problem) = events(response.text)
     assert words
     assert (event, problem["status"]) == ("error", 500)
