@@ -125,6 +125,7 @@ def evaluate(
     device: Device = None,
 ) -> None:
     """Measure a checkpoint on text: perplexity, words found, keystrokes saved, calibration."""
+    _restart_tuned()
     with _user_errors("nothing was changed"):
         from training.extras import require
         from training.report import picture_reliability, write_report

@@ -127,12 +127,13 @@ def _training(model: LanguageModel, picture: bool) -> str:
         f"best at {training['best_step']:,}",
         "seed": recipe["training"]["seed"],
         "time": f"{training['hours']:.2g} hours, {training['core_hours']:.2g} core-hours",
-        "hardware": f"{training['device']} ({training.get('cores', '?')} cores)",
+        "hardware": training["device"],
+        "cores": training.get("cores"),
         "precision": training["precision"],
-        "torch": training.get("torch", "?"),
+        "torch": training.get("torch"),
     }
     text = "## Training\n\n| | |\n|---|---|\n"
-    text += "\n".join(f"| {name} | {fact} |" for name, fact in facts.items())
+    text += "\n".join(f"| {name} | {fact} |" for name, fact in facts.items() if fact)
     if training.get("command"):
         text += f"\n\n```sh\n{training['command']}\n```"
     tables = "\n\n".join(

@@ -21,6 +21,7 @@ _COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _BLUE = "#0072B2"
 _MARKERS = "osD^v"
 _STYLES = {"token": ("o", _BLUE), "next_word": ("s", _COLOURS[0])}
+_FEWEST = 5  # predictions in a bin; the share of fewer says nothing
 _SMOOTHED_POINTS = 60  # of the training loss
 
 
@@ -97,8 +98,8 @@ def draw_reliability(reliabilities: Mapping[str, Mapping[str, Reliability]], pat
 def _reliability_line(
     panel: "Axes", kind: str, reliability: Reliability, marker: str, colour: str
 ) -> None:
-    """Draw the filled bins, the more predictions the larger, with 95% intervals."""
-    filled = reliability.counts > 0
+    """Draw bins of a few predictions and more, the more the larger, with 95% intervals."""
+    filled = reliability.counts >= _FEWEST
     counts = reliability.counts[filled]
     shares = reliability.hits[filled] / counts
     low, high = _wilson(shares, counts)
@@ -109,12 +110,13 @@ def _reliability_line(
         shares,
         yerr=np.maximum(0, [shares - low, high - shares]),
         color=colour,
-        linewidth=1.2,
-        elinewidth=0.8,
-        label=label,
+        fmt="none",
+        elinewidth=0.9,
     )
-    sizes = 8 + 90 * np.sqrt(counts / counts.sum())
-    panel.scatter(places, shares, s=sizes, marker=marker, color=colour, alpha=0.7, linewidths=0)
+    sizes = 8 + 90 * np.sqrt(counts / max(1, counts.sum()))
+    panel.scatter(
+        places, shares, s=sizes, marker=marker, color=colour, alpha=0.8, linewidths=0, label=label
+    )
 
 
 def _wilson(shares: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
