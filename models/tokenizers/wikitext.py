@@ -20,6 +20,7 @@ from models.tokenizers.joined import add_special_tokens
 EOS = "<eos>"
 
 _NUMBER_JOIN = re.compile(r"(?<=\d)([,.])(?=\d)")
+_HIDDEN = re.compile(r" ?\ue000([-,.])\ue000 ?")
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _JOINED = re.compile(r" ?@([-,.])@ ?")
 
@@ -78,10 +79,15 @@ class WikitextTokenizer(Tokenizer):
         return [encoded.ids for encoded in batch]
 
     def decode(self, token_ids: Iterable[int]) -> str:
-        """Undo the tokenisation: Moses' rules, then the ``@`` marks."""
+        """Undo the tokenisation: Moses' rules, then the ``@`` marks.
+
+        Words to come change nothing of what stands: Moses' own rule for ``@-@``, which would, sees
+        another mark in its place.
+        """
         tokens = [self.pieces[i].decode() for i in token_ids if i != self.eos_id]
-        text: str = self._unmoses.detokenize(tokens, unescape=False)
-        return _JOINED.sub(r"\1", text)
+        hidden = [_JOINED.sub("\ue000\\1\ue000", token) for token in tokens]
+        text: str = self._unmoses.detokenize(hidden, unescape=False)
+        return _HIDDEN.sub(r"\1", text)
 
     def surface(self, word: bytes) -> str:
         """Return the word, ``@-@`` as ``-``."""
@@ -100,9 +106,8 @@ class WikitextTokenizer(Tokenizer):
 
     def _split(self, text: str) -> list[str]:
         """Tokenise natural text as the corpus is; ``<unk>`` written in it stays one token."""
-        if (
-            text.isascii() and text.isalnum()
-        ):  # Moses would say the same, slowly: a vocabulary asks 30,000 times
+        # A plain word stays as it is; Moses would say so slowly, to all words of a vocabulary.
+        if text.isascii() and text.isalnum():
             return [text]
         tokens = []
         # Moses would drop control characters, and join what they stand between.
