@@ -4,6 +4,7 @@ import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -121,7 +122,7 @@ def generate(
     root = yield from read(prompt, None)
 
     def writer(index: int) -> Writer:
-        emit = None if on_text is None else (lambda new: on_text(index, new))
+        emit = None if on_text is None or strategy == "beam" else partial(on_text, index)
         return Writer(tokenizer, text, prompt, stop, emit)
 
     if strategy == "beam":
@@ -190,8 +191,8 @@ def _extend(
                 sequence.finish_reason = "stop"
             elif len(sequence.token_ids) == max_tokens:
                 sequence.finish_reason = "length"
-            if sequence.finish_reason:
-                sequence.writer.close()
+            if sequence.finish_reason and sequence.writer.close():
+                sequence.finish_reason = "stop"
         active = [sequence for sequence in active if not sequence.finish_reason]
         if active:
             passes = yield [Forward(s.token_ids[-1:], s.state) for s in active]
@@ -222,7 +223,8 @@ def _beams(
         sequence.token_ids, sequence.scores = [*hypothesis.token_ids], [*hypothesis.log_probs]
         sequence.finish_reason = "stop" if hypothesis.finished else "length"
         sequence.writer.write(token for token in hypothesis.token_ids if token != tokenizer.eos_id)
-        sequence.writer.close()
+        if sequence.writer.close():
+            sequence.finish_reason = "stop"
         sequences.append(sequence)
     return sequences
 

@@ -41,21 +41,22 @@ class Writer:
         """Take tokens until a stop string ends the text; returns whether one did."""
         return any(self.add(token_id) for token_id in token_ids)
 
-    def close(self) -> None:
-        """Write out a last word that was not finished, and what was held back."""
-        self._refresh()
+    def close(self) -> bool:
+        """Write out a last word that was not finished, and what was held back.
+
+        Returns:
+            Whether a stop string ended the text, in its last word or before.
+        """
+        stopped = self._refresh()
         self._send(len(self.text))
+        return stopped
 
     def token_text(self, token_id: int) -> str:
         """Return the characters of one token, those of incomplete UTF-8 as U+FFFD."""
         return self._tokenizer.surface(self._tokenizer.pieces[token_id])
 
     def _refresh(self) -> bool:
-        whole = self._tokenizer.decode(self._token_ids)
-        if whole.startswith(self._base):
-            text = whole[len(self._base) :]
-        else:  # a detokenizer that rewrites what stands before
-            text = " " + whole.removeprefix(self._base.rstrip())
+        text = self._tokenizer.decode(self._token_ids)[len(self._base) :]
         self.text = text.lstrip(" ") if self._spaced else text
         found = [at for at in (self.text.find(stop) for stop in self._stop) if at >= 0]
         if found:

@@ -101,7 +101,10 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def decode(self, token_ids: Iterable[int]) -> str:
-        """Return the natural text of ``token_ids``; BOS and EOS are left out."""
+        """Return the natural text of ``token_ids``; BOS and EOS are left out.
+
+        Whole words stand as they are, whatever comes behind them.
+        """
 
     @abstractmethod
     def surface(self, word: bytes) -> str:
