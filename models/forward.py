@@ -18,6 +18,7 @@ from torch import Tensor
 
 from models.networks import State
 
+_MOMENT = 1024  # tokens of several programs read together
 CHUNK = 256  # tokens: nobody waits behind somebody else's novel
 
 
@@ -74,7 +75,11 @@ def run(program: "Program[R]", runner: Runner) -> R:
 
 
 def side_by_side(programs: "Sequence[Program[R]]") -> "Program[list[R]]":
-    """Join programs into one that asks for all their passes of a moment at once."""
+    """Join programs into one that asks for their passes of a moment together.
+
+    A moment has a bounded number of tokens, so that many long texts take no more memory than a
+    few; earlier programs go first.
+    """
     results: dict[int, R] = {}
     asked: dict[int, list[Forward]] = {}
 
@@ -88,7 +93,13 @@ def side_by_side(programs: "Sequence[Program[R]]") -> "Program[list[R]]":
     for i in range(len(programs)):
         advance(i, None)
     while asked:
-        moment = list(asked.items())
+        moment: list[tuple[int, list[Forward]]] = []
+        tokens = 0
+        for i, forwards in asked.items():
+            moment.append((i, forwards))
+            tokens += sum(len(forward.token_ids) for forward in forwards)
+            if tokens >= _MOMENT:
+                break
         passes = iter((yield [forward for _, forwards in moment for forward in forwards]))
         for i, forwards in moment:
             advance(i, [next(passes) for _ in forwards])

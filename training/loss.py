@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.products import product
+from models.products import product
 
 _CHUNK_BYTES = 32 * 2**20
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
+from models.products import product
+
 if TYPE_CHECKING:
     from models.networks.build import NetworkConfig
 
@@ -80,7 +82,9 @@ class Network(nn.Module, ABC):
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the output layer's logits (…, V) of ``features`` (…, E)."""
-        return nn.functional.linear(features, self.output_weight, self.output_bias)
+        if torch.is_grad_enabled():
+            return nn.functional.linear(features, self.output_weight, self.output_bias)
+        return product(features, self.output_weight, self.output_bias)
 
     def forward(self, token_ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Read ``token_ids`` after ``state``.

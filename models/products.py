@@ -13,10 +13,10 @@ _onednn_linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return ``a @ b.T + bias``.
+    """Return ``a @ b.T + bias``; without gradients.
 
     Args:
-        a: Shape (N, K), any strides.
+        a: Shape (…, K), any strides.
         b: Shape (M, K), any strides, the type of ``a``.
         bias: Shape (M,), or None for zero.
     """
