@@ -13,7 +13,6 @@ from torch import Tensor
 
 from models.language_model import LanguageModel
 from models.networks import State
-from training.products import product
 
 _STREAMS = 64
 _SEGMENT_TOKENS = 4096  # read at once, over all streams
@@ -81,13 +80,10 @@ def _score_together(model: LanguageModel, documents: Sequence[np.ndarray]) -> It
 def _score(model: LanguageModel, features: Tensor, targets: Tensor) -> TokenScores:
     """Score ``targets`` (N,) behind ``features`` (N, E), a chunk of logits at a time."""
     chunk = max(1, _LOGIT_BYTES // (4 * model.network.vocab_size))
-    weight, bias = model.network.output_weight, model.network.output_bias
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     chunks = zip(torch.split(features, chunk), torch.split(targets, chunk), strict=True)
     for part, answers in chunks:
-        logits = product(part, weight, bias).float()  # (C, V)
-        if model.temperature != 1:
-            logits /= model.temperature
+        logits = model.network.logits(part).float() / model.temperature  # (C, V)
         total = logits.logsumexp(dim=-1)
         highest, top = logits.max(dim=-1)
         answers = answers.to(logits.device)

@@ -98,7 +98,11 @@ class Trainer:
         return self.folder / "best.safetensors"
 
     def resume(self) -> None:
-        """Go on where the last saved state of this folder stands."""
+        """Go on where the last saved state of this folder stands.
+
+        On a CPU what follows is the same to the bit. On a GPU it is as near as two runs ever are:
+        some of its kernels add in no fixed order, and cuDNN keeps its dropout's state to itself.
+        """
         self._carried, numbers = load_training_state(
             self.state_path, self.network, self.optimizer, self.average
         )
