@@ -25,7 +25,7 @@ from models.errors import (
     MissingFileError,
 )
 from models.language_model import LanguageModel
-from models.networks import Network, build_network, network_config
+from models.networks import Network, NetworkConfig, build_network, network_config
 from models.tokenizers import Tokenizer, load_tokenizer
 
 FORMAT_VERSION = 1
@@ -116,16 +116,17 @@ def load_checkpoint(folder: Path) -> LanguageModel:
     except UnicodeDecodeError as error:
         raise CorruptFileError(f"{folder / TOKENIZER}: not UTF-8 ({error})") from None
     try:
-        network = build_network(network_config(config["network"]))
+        sizes = network_config(config["network"])
     except ValueError as error:
         raise CorruptFileError(f"{folder / CONFIG}: {error}") from None
-    sizes = network.config.vocab_size, network.config.num_ids
-    if sizes != (tokenizer.vocab_size, tokenizer.num_ids):
+    if (sizes.vocab_size, sizes.num_ids) != (tokenizer.vocab_size, tokenizer.num_ids):
         raise MismatchError(
             f"{folder / TOKENIZER}: vocabulary of {tokenizer.vocab_size} ids to predict and "
-            f"{tokenizer.num_ids} to read; the network has {sizes[0]} and {sizes[1]}"
+            f"{tokenizer.num_ids} to read; the network has {sizes.vocab_size} and {sizes.num_ids}"
         )
-    _fill(network, tensors, folder / WEIGHTS)
+    _check_tensors(sizes, tensors, folder / WEIGHTS)
+    network = build_network(sizes)
+    network.load_state_dict(tensors)
     return LanguageModel(
         name=folder.resolve().name,
         network=network.eval().requires_grad_(False),
@@ -157,8 +158,18 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def _fill(network: Network, tensors: dict[str, Tensor], path: Path) -> None:
-    wanted = network.state_dict()
+def _check_tensors(sizes: NetworkConfig, tensors: dict[str, Tensor], path: Path) -> None:
+    """Raise MismatchError unless these are the weights of a network of these ``sizes``.
+
+    The sizes are compared before anything of them is made, for they may be any numbers.
+    """
+    if sizes.num_layers > len(tensors):
+        raise MismatchError(f"{path}: too few tensors for {sizes.num_layers} layers")
+    try:
+        with torch.device("meta"):
+            wanted = build_network(sizes).state_dict()
+    except RuntimeError:
+        raise MismatchError(f"{path}: no tensor has the sizes of {CONFIG}") from None
     for name in sorted(wanted.keys() ^ tensors.keys()):
         problem = "is missing" if name in wanted else "does not belong to this network"
         raise MismatchError(f"{path}: the tensor {name!r} {problem}")
@@ -167,7 +178,10 @@ def _fill(network: Network, tensors: dict[str, Tensor], path: Path) -> None:
             raise MismatchError(
                 f"{path}: {name!r} has shape {tuple(tensor.shape)}, not {tuple(wanted[name].shape)}"
             )
-    network.load_state_dict(tensors)
+        if not tensor.is_floating_point():
+            raise MismatchError(f"{path}: {name!r} holds {tensor.dtype}, not floating point")
+        if not tensor.float().isfinite().all():
+            raise CorruptFileError(f"{path}: {name!r} holds numbers that are not finite")
 
 
 def _read(folder: Path, name: str) -> bytes:
@@ -177,6 +191,8 @@ def _read(folder: Path, name: str) -> bytes:
         raise MissingFileError(f"{folder / name}: no such file") from None
     except IsADirectoryError:
         raise CorruptFileError(f"{folder / name}: a folder, not a file") from None
+    except OSError as error:
+        raise CorruptFileError(f"{folder / name}: cannot be read ({error.strerror})") from None
 
 
 def _checksum(content: bytes) -> str:

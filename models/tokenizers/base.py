@@ -68,8 +68,11 @@ class Tokenizer(ABC):
     pieces: list[bytes]
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        """Wrap a Hugging Face tokenizer; raises MismatchError where it lacks a needed token."""
+        """Wrap a Hugging Face tokenizer; raises MismatchError where its vocabulary is unfit."""
         self._backend = backend
+        ids = backend.get_vocab().values()
+        if sorted(ids) != list(range(len(ids))):
+            raise MismatchError("tokenizer.json: the token ids are not 0, 1, 2 and so on")
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":

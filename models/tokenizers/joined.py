@@ -24,6 +24,7 @@ import numpy as np
 import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
 
+from models.errors import MismatchError
 from models.tokenizers.base import BOS, EOS, UNK, Encoding, Tokenizer, WordSpan
 
 JOIN = "\x01"
@@ -75,6 +76,8 @@ class JoinedTokenizer(Tokenizer):
         self.bos_id = self._special(BOS)
         self.eos_id = self._special(EOS)
         self.vocab_size = self.bos_id
+        if backend.get_vocab_size() != self.bos_id + 1:
+            raise MismatchError(f"tokenizer.json: the token {BOS!r} is not the last")
 
     def encode(self, text: str) -> Encoding:
         """Encode natural text; a space behind it marks the end of its last word."""
@@ -156,6 +159,8 @@ class SubwordTokenizer(JoinedTokenizer):
         super().__init__(backend)
         symbols = _byte_symbols()
         tokens = [backend.id_to_token(i) or "" for i in range(self.vocab_size)]
+        if {*"".join(tokens)} - {*symbols} or {*symbols} - {*tokens}:
+            raise MismatchError("tokenizer.json: the tokens are not made of the 256 bytes")
         whole = [
             b"" if i == self.eos_id else bytes(symbols[symbol] for symbol in token)
             for i, token in enumerate(tokens)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from models.errors import CorruptFileError
+from models.errors import CorruptFileError, MismatchError
 from models.tokenizers.base import Tokenizer
 from models.tokenizers.joined import SubwordTokenizer, WordTokenizer
 from models.tokenizers.wikitext import WikitextTokenizer
@@ -39,8 +39,12 @@ def load_tokenizer(text: str) -> Tokenizer:
     try:
         state = json.loads(text)
         model, normalizer = state["model"]["type"], state["normalizer"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptFileError(f"tokenizer.json: not a tokenizer ({error!r})") from None
+    # Added tokens are found in what users write; the others cut or fill what was encoded.
+    for key in ("added_tokens", "truncation", "padding"):
+        if state.get(key):
+            raise MismatchError(f"tokenizer.json: has {key!r}, which no tokenizer here has")
     if model == "BPE":
         return SubwordTokenizer.from_json(text)
     if model == "WordLevel":

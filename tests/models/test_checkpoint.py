@@ -1,0 +1,91 @@
+"""A checkpoint comes back as it was saved."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+
+from models.checkpoint import load_checkpoint, save_checkpoint
+from models.forward import run
+from models.score import score
+from tests.models.helpers import KINDS, model_of
+
+TEXT = "the cat doesn't see a dog, again."
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tokenizer", ["subword", "word", "wikitext"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_what_is_saved_comes_back(tmp_path, kind, tokenizer, dtype):
+    model = model_of(kind, tokenizer, tied=kind != "gru")
+    details = {"corpus": "a grammar", "metrics": {"perplexity": 12.5}, "note": "naïve"}
+    folder = tmp_path / "my-model"
+    save_checkpoint(
+        folder, model.network, model.tokenizer, temperature=1.25, details=details, dtype=dtype
+    )
+    loaded = load_checkpoint(folder)
+    assert loaded.name == "my-model"
+    assert loaded.details == details
+    assert loaded.temperature == 1.25
+    assert loaded.network.config == model.network.config
+    assert loaded.num_parameters == model.num_parameters
+    weights = (folder / "model.safetensors").read_bytes()
+    assert loaded.checksum == hashlib.sha256(weights).hexdigest()
+    assert not loaded.network.training
+    before = model.network.state_dict()
+    for name, tensor in loaded.network.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert not tensor.requires_grad
+        assert torch.equal(tensor, before[name].to(dtype).float())
+    assert loaded.tokenizer.encode(TEXT) == model.tokenizer.encode(TEXT)
+    if dtype == torch.float32:
+        ids = torch.tensor([model.tokenizer.encode_context(TEXT)])
+        assert torch.equal(loaded.network(ids)[0], model.network(ids)[0])
+    assert run(score(loaded, TEXT), loaded).scored_tokens > 5
+
+
+def test_a_folder_holds_no_more_than_it_says(tmp_path):
+    model = model_of("lstm")
+    save_checkpoint(tmp_path, model.network, model.tokenizer)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["config.json", "model.safetensors", "tokenizer.json"]
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["format_version"] == 1
+    assert config["network"]["kind"] == "lstm"
+
+
+def test_half_precision_takes_half_the_room(tmp_path):
+    model = model_of("lstm", hidden_size=64)
+    for dtype in (torch.float32, torch.float16):
+        save_checkpoint(tmp_path / str(dtype), model.network, model.tokenizer, dtype=dtype)
+    sizes = [(p / "model.safetensors").stat().st_size for p in sorted(tmp_path.iterdir())]
+    assert sizes[0] < 0.55 * sizes[1]
+
+
+def test_saving_again_replaces_the_files(tmp_path):
+    for seed in (0, 1):
+        model = model_of("gru", seed=seed)
+        save_checkpoint(tmp_path, model.network, model.tokenizer, dtype=torch.float32)
+        loaded = load_checkpoint(tmp_path)
+        expected = model.network.state_dict()
+        assert all(torch.equal(w, expected[n]) for n, w in loaded.network.state_dict().items())
+
+
+def test_a_save_that_was_cut_short_is_refused(tmp_path, monkeypatch):
+    """Whatever was written before the cut, the old configuration does not vouch for it."""
+    from models.errors import CheckpointError
+
+    model = model_of("gru")
+    save_checkpoint(tmp_path, model.network, model.tokenizer)
+
+    def cut(*_):
+        raise KeyboardInterrupt
+
+    other = model_of("gru", seed=1)
+    monkeypatch.setattr("models.checkpoint._checksum", cut)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, other.network, other.tokenizer)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        load_checkpoint(tmp_path)
