@@ -83,11 +83,12 @@ def _score(model: LanguageModel, features: Tensor, targets: Tensor) -> TokenScor
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     chunks = zip(torch.split(features, chunk), torch.split(targets, chunk), strict=True)
     for part, answers in chunks:
-        logits = model.network.logits(part).float() / model.temperature  # (C, V)
-        total = logits.logsumexp(dim=-1)
-        highest, top = logits.max(dim=-1)
+        logits = model.network.logits(part).float().div_(model.temperature)  # (C, V)
         answers = answers.to(logits.device)
-        answer = logits.gather(1, answers[:, None])[:, 0]
-        parts.append((answer - total, (highest - total).exp(), top == answers))
+        highest, top = logits.max(dim=-1)
+        shifted = logits.sub_(highest[:, None])  # in place: one buffer of this size is enough
+        answer = shifted.gather(1, answers[:, None])[:, 0]
+        total = shifted.exp_().sum(dim=-1)
+        parts.append((answer - total.log(), 1 / total, top == answers))
     log_probs, top_probs, hits = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
     return TokenScores(log_probs.double().numpy(), top_probs.double().numpy(), hits.numpy())
