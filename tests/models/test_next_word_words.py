@@ -42,7 +42,7 @@ def test_unk_is_never_suggested(tokenizer, kind):
     unk = model.tokenizer.unk_id
     if unk is not None:
         model.network.output_bias[unk] += 20
-    answer = run(next_word(model, TEXT, top_k=400, words_only=False, prefix=""), model)
+    answer = run(next_word(model, TEXT, top_k=50, words_only=False), model)
     assert "<unk>" not in {p.word for p in answer.predictions}
     assert all(p.word for p in answer.predictions)
     assert (answer.oov_mass > 0.9) == (unk is not None)
