@@ -1,0 +1,80 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.networks import build_network, network_config
+from tests.training.conftest import tiny_recipe
+from training.dataset import Dataset
+from training.trainer import Trainer, pick_precision
+
+VOCAB = 300
+
+
+def _trainer(folder, documents: list[int], **training) -> Trainer:
+    """A trainer on documents of these lengths, in which no token comes twice."""
+    starts = np.cumsum([0, *documents])
+    dataset = Dataset(np.arange(starts[-1], dtype=np.uint16), starts, VOCAB)
+    recipe = tiny_recipe(batch_size=4, segment_length=8, **training)
+    network = build_network(
+        network_config({**recipe.network, "vocab_size": VOCAB, "num_ids": VOCAB + 1})
+    )
+    return Trainer(network, recipe, dataset, {"same": dataset}, folder)
+
+
+def test_an_epoch_reads_each_token_once_up_to_the_rest_of_a_step(tmp_path):
+    trainer = _trainer(tmp_path, [7, 60, 33, 100, 12, 58, 3])
+    orders = []
+    for epoch in range(3):
+        seen = []
+        for step in range(trainer.steps_per_epoch):
+            trainer.progress.step = epoch * trainer.steps_per_epoch + step
+            inputs, targets, _ = trainer._segment()
+            assert inputs.shape == targets.shape == (4, 8)
+            seen += targets.flatten().tolist()
+        assert len(seen) == len(set(seen)) > len(trainer.dataset) - 4 * 8
+        orders.append(tuple(seen))
+    assert len(set(orders)) == 3
+
+
+def test_state_is_carried_but_for_new_epochs_and_chosen_streams(tmp_path):
+    trainer = _trainer(tmp_path, [90, 90], state_reset=0.5)
+    trainer.train_step()
+    carried = trainer._carried
+    forgotten = []
+    for step in range(1, 60):
+        trainer.progress.step, trainer._carried = step, carried
+        _, _, state = trainer._segment()
+        if step % trainer.steps_per_epoch == 0:
+            assert state is None
+            continue
+        kept = state.vectors[0].flatten(1).any(dim=1)  # (B,)
+        assert torch.equal(state.vectors[0][kept], carried.vectors[0][kept])
+        forgotten += (~kept).tolist()
+    assert 0.35 < np.mean(forgotten) < 0.65
+
+
+def test_validation_measures_the_average_keeps_the_best_and_gives_the_weights_back(tmp_path):
+    trainer = _trainer(tmp_path, [200, 73])
+    for average in trainer.average.weights:
+        average.zero_()
+    before = {name: weight.clone() for name, weight in trainer.network.state_dict().items()}
+    losses = trainer.validate()
+    assert losses == {"same": pytest.approx(math.log(VOCAB), rel=1e-5)}
+    for name, weight in trainer.network.state_dict().items():
+        assert torch.equal(weight, before[name])
+    assert not any(weight.any() for weight in load_file(trainer.best_path).values())
+    trainer.progress.step = 5
+    trainer.validate()
+    assert (trainer.progress.best_step, trainer.progress.stale) == (0, 1)
+    trainer.load_best()
+    assert not trainer.network.output_bias.any()
+
+
+def test_precision_is_what_was_asked_for():
+    cpu = torch.device("cpu")
+    assert pick_precision("float32", cpu) == torch.float32
+    assert pick_precision("bfloat16", cpu) == torch.bfloat16
+    assert pick_precision("auto", cpu) in (torch.float32, torch.bfloat16)
