@@ -25,6 +25,7 @@ _JOIN = JOIN.encode()
 _BATCH = 8  # unfinished words expanded together
 _FIRST_CHILDREN = 256  # of an expanded word, sorted before anybody asks for more
 _PREFIX_TOLERANCE = 1e-7  # share of a prefix' probability that may stay unsummed
+_KEPT_STATE = 1 << 16  # bytes: of a larger one only the root's is kept, and the rest read again
 _MOST_SPELLINGS = 4  # a punctuation mark: joined to the left or not, to the right or not
 
 
@@ -64,7 +65,7 @@ class _Node:
         word_start: Index in them of the current word's first token.
         text: Bytes of the current word, a join mark included.
         words: How many words were finished before it.
-        state: What the network has read.
+        state: What the network has read; None where that would take too much room.
         children: Log-probabilities (V,) of the children, -inf for those that cannot count.
         order: Their ids, most probable first: the beginning only, until more is asked for.
         taken: How many of them have left the heap or wait in it.
@@ -74,7 +75,7 @@ class _Node:
     word_start: int
     text: bytes
     words: int
-    state: State
+    state: State | None
     children: np.ndarray
     order: np.ndarray
     taken: int = 0
@@ -129,11 +130,17 @@ class Search:
     def run(self, root: Pass) -> Program[Found]:
         """Search behind what ``root`` has read, whose log-probabilities are the first piece's."""
         self._expand(root, log_prob=0.0, token_ids=(), word_start=0, text=b"", words=0)
+
+        def forward(node: _Node, token: int) -> Forward:
+            if node.state is None:
+                return Forward((*node.token_ids, token), root.state)
+            return Forward((token,), node.state)
+
         while batch := self._next_batch():
             if self._expansions + len(batch) > self.most_expansions:
                 return self._found(proven=False)
             self._expansions += len(batch)
-            passes = yield [Forward((token,), node.state) for _, _, node, token in batch]
+            passes = yield [forward(node, token) for _, _, node, token in batch]
             for (cost, _, node, token), result in zip(batch, passes, strict=True):
                 ended = bool(self.tokenizer.is_word_end[token])
                 token_ids = (*node.token_ids, token)
@@ -246,7 +253,8 @@ class Search:
             children[~self._first_pieces()] = -np.inf
         children[tokenizer.eos_id] = -np.inf
         order = _best_first(children, most=_FIRST_CHILDREN)
-        node = _Node(token_ids, word_start, text, words, result.state, children, order)
+        state = result.state if result.state.num_bytes <= _KEPT_STATE else None
+        node = _Node(token_ids, word_start, text, words, state, children, order)
         self._push_next_child(node)
         for token in beginnings:
             entry = (-float(logs[token]), next(self._ties), node, token)

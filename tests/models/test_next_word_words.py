@@ -221,3 +221,17 @@ def test_a_whole_vocabulary_of_phrases_is_refused():
     model = model_of("rnn", "word")
     with pytest.raises(InvalidRequestError, match="top_k"):
         run(next_word(model, "", top_k=None, num_words=2), model)
+
+
+@pytest.mark.parametrize("kind", ["gru", "transformer"])
+def test_reading_beginnings_again_saves_room_and_changes_nothing(kind, monkeypatch):
+    """A state of thousands of bytes is not kept for each of thousands of beginnings."""
+    model = model_of(kind, context_length=200) if kind == "transformer" else model_of(kind)
+    asked = {"text": "the cat sees a dog " * 8, "top_k": 5, "num_words": 2, "prefix": "d"}
+    answers = []
+    for kept in (0, 1 << 30):
+        monkeypatch.setattr("models.search._KEPT_STATE", kept)
+        answers.append(run(next_word(model, **asked), model))
+    assert [p.word for p in answers[0].predictions] == [p.word for p in answers[1].predictions]
+    for one, other in zip(*(answer.predictions for answer in answers), strict=True):
+        assert one.probability == pytest.approx(other.probability, rel=1e-4)
