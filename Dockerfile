@@ -23,7 +23,7 @@ RUN site=/opt/nextword/lib/python3.11/site-packages \
     && strip --strip-unneeded $site/torch/lib/libtorch_cpu.so $site/torch/lib/libtorch_python.so \
     && /opt/nextword/bin/python -c 'import torch; print(torch.nn.Linear(2, 2)(torch.ones(2)))'
 
-COPY pyproject.toml LICENSE /build/
+COPY pyproject.toml LICENSE README.md /build/
 COPY app /build/app
 COPY models /build/models
 COPY training /build/training
