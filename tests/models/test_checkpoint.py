@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from models.checkpoint import load_checkpoint, save_checkpoint
+from models.checkpoint import load_checkpoint, save_checkpoint, update_details
 from models.forward import run
 from models.score import score
 from tests.models.helpers import KINDS, model_of
@@ -89,3 +89,14 @@ def test_a_save_that_was_cut_short_is_refused(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match=r"config\.json"):
         load_checkpoint(tmp_path)
+
+
+def test_details_are_replaced_and_nothing_else(tmp_path):
+    model = model_of("gru")
+    save_checkpoint(tmp_path, model.network, model.tokenizer, temperature=1.5, details={"a": 1})
+    before = load_checkpoint(tmp_path)
+    update_details(tmp_path, {"b": [2]})
+    after = load_checkpoint(tmp_path)
+    assert after.details == {"b": [2]}
+    assert (after.temperature, after.checksum) == (1.5, before.checksum)
+    assert len([*tmp_path.iterdir()]) == 3
