@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from models.beam import beam_search
+from models.beam import Hypothesis, beam_search
 from models.errors import InvalidRequestError
 from models.forward import Forward, Pass, Program, read
 from models.language_model import LanguageModel
@@ -126,7 +126,23 @@ def generate(
         return Writer(tokenizer, text, prompt, stop, emit)
 
     if strategy == "beam":
-        sequences = yield from _beams(tokenizer, root, writer, n, num_beams, max_tokens)
+
+        def is_stopped(token_ids: Sequence[int]) -> bool:
+            whole = bool(stop) and bool(tokenizer.is_word_end[token_ids[-1]])
+            return whole and writer(0).write(token_ids)
+
+        hypotheses = yield from beam_search(
+            root,
+            eos_id=tokenizer.eos_id,
+            never=[] if tokenizer.unk_id is None else [tokenizer.unk_id],
+            num_beams=num_beams,
+            max_tokens=max_tokens,
+            is_stopped=is_stopped,
+        )
+        sequences = [
+            _written(tokenizer, hypothesis, root, writer(i))
+            for i, hypothesis in enumerate(hypotheses[:n])
+        ]
     else:
         sequences = [
             _Sequence(writer(i), _random(seed, i), root.state, _allowed(tokenizer, root))
@@ -200,33 +216,14 @@ def _extend(
                 sequence.state, sequence.log_probs = result.state, _allowed(tokenizer, result)
 
 
-def _beams(
-    tokenizer: Tokenizer,
-    root: Pass,
-    writer: Callable[[int], Writer],
-    n: int,
-    num_beams: int,
-    max_tokens: int,
-) -> Program[list[_Sequence]]:
-    """Run beam search and write out its best ``n`` hypotheses."""
-    hypotheses = yield from beam_search(
-        root,
-        eos_id=tokenizer.eos_id,
-        never=[] if tokenizer.unk_id is None else [tokenizer.unk_id],
-        num_beams=num_beams,
-        max_tokens=max_tokens,
-        is_stopped=lambda token_ids: writer(0).write(token_ids),
-    )
-    sequences = []
-    for i, hypothesis in enumerate(hypotheses[:n]):
-        sequence = _Sequence(writer(i), _random(0, i), root.state, root.log_probs.numpy())
-        sequence.token_ids, sequence.scores = [*hypothesis.token_ids], [*hypothesis.log_probs]
-        sequence.finish_reason = "stop" if hypothesis.finished else "length"
-        sequence.writer.write(token for token in hypothesis.token_ids if token != tokenizer.eos_id)
-        if sequence.writer.close():
-            sequence.finish_reason = "stop"
-        sequences.append(sequence)
-    return sequences
+def _written(tokenizer: Tokenizer, hypothesis: Hypothesis, root: Pass, writer: Writer) -> _Sequence:
+    """Write out what beam search found."""
+    sequence = _Sequence(writer, _random(0, 0), root.state, root.log_probs.numpy())
+    sequence.token_ids, sequence.scores = [*hypothesis.token_ids], [*hypothesis.log_probs]
+    writer.write(token for token in hypothesis.token_ids if token != tokenizer.eos_id)
+    stopped = writer.close()
+    sequence.finish_reason = "stop" if hypothesis.finished or stopped else "length"
+    return sequence
 
 
 def _allowed(tokenizer: Tokenizer, result: Pass) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from models.errors import InvalidRequestError
 from models.forward import Forward, Pass, Program, read
 from models.language_model import LanguageModel
+from models.phrases import probable_phrases
 from models.search import Found, FoundWord, Search
 from models.tokenizers import Tokenizer
 
@@ -120,17 +121,27 @@ def next_word(
         head_log_prob = _sequence_log_prob(head_ids, start, whole, temper)
         root = Pass(whole.log_probs[-1], whole.state)
 
+    def accept(word: str) -> bool:
+        return head + word not in exclude
+
+    begun = tokenizer.beginning(stem)
     search = Search(
         tokenizer,
         limit=top_k,
-        prefix=tokenizer.beginning(stem),
+        prefix=begun,
         num_words=num_words,
         words_only=words_only,
         temper=temper,
-        accept=lambda word: head + word not in exclude,
-        most_expansions=MOST_EXPANSIONS,
+        accept=accept,
+        most_expansions=MOST_EXPANSIONS // num_words,
     )
     found = yield from search.run(root)
+    if num_words > 1 and not found.proven:
+        assert top_k is not None  # `_check` sees to it
+        phrases = yield from probable_phrases(
+            tokenizer, root, limit=top_k, prefix=begun, num_words=num_words, temper=temper
+        )
+        found = _merge(found, [phrase for phrase in phrases if accept(phrase.text)])
     if not words_only:
         found = yield from _complete_spellings(tokenizer, found, root, temper)
     predictions = _predictions(found, head, top_k)
@@ -247,6 +258,12 @@ def _complete_spellings(
             word = replace(word, log_prob=word.log_prob if total is None else total)
         words[word.text] = word
     return replace(found, words=sorted(words.values(), key=lambda word: -word.log_prob))
+
+
+def _merge(found: Found, phrases: Sequence[FoundWord]) -> Found:
+    """Add phrases, each once, to those that an unproven search found."""
+    every = {phrase.token_ids: phrase for phrase in [*found.words, *phrases]}
+    return replace(found, words=sorted(every.values(), key=lambda phrase: -phrase.log_prob))
 
 
 def _predictions(found: Found, head: str, top_k: int | None) -> list[Prediction]:

@@ -11,7 +11,7 @@ import torch
 from models.forward import CHUNK, Forward, Program
 from models.language_model import LanguageModel
 from models.networks import State
-from models.tokenizers import Tokenizer
+from models.tokenizers import Encoding, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def score(
         scored_tokens=count,
         oov_count=encoding.token_ids.count(tokenizer.unk_id) if tokenizer.unk_id is not None else 0,
         eos_log_prob=gathered[-1][0] if eos else None,
-        words=_words(tokenizer, text, gathered) if words else None,
+        words=_words(tokenizer, text, encoding, gathered) if words else None,
     )
 
 
@@ -139,21 +139,22 @@ def _pick(
     if not ranks:
         return [(value, None) for value in values]
     above = (log_probs > picked).numpy()  # (T, V)
-    ends = tokenizer.is_word_end.copy()
-    ends[tokenizer.eos_id] = True
+    unfinished = ~tokenizer.is_word_end
+    unfinished[tokenizer.eos_id] = False
     return [
-        (value, _rank(row, ends) if ends[target] else None)
+        (value, None if unfinished[target] else _rank(row, unfinished))
         for value, row, target in zip(values, above, targets, strict=True)
     ]
 
 
-def _rank(above: np.ndarray, ends: np.ndarray) -> int | None:
+def _rank(above: np.ndarray, unfinished: np.ndarray) -> int | None:
     """Return the rank of a word of one piece, unless an unfinished piece stands above it."""
-    return None if above[~ends].any() else int(above.sum()) + 1
+    return None if above[unfinished].any() else int(above.sum()) + 1
 
 
-def _words(tokenizer: Tokenizer, text: str, gathered: _Gathered) -> list[WordScore]:
-    encoding = tokenizer.encode(text)
+def _words(
+    tokenizer: Tokenizer, text: str, encoding: Encoding, gathered: _Gathered
+) -> list[WordScore]:
     words = []
     for span in encoding.words:
         values = [value for value, _ in gathered[span.first : span.last]]

@@ -38,8 +38,9 @@ class Writer:
         return False
 
     def write(self, token_ids: Iterable[int]) -> bool:
-        """Take tokens until a stop string ends the text; returns whether one did."""
-        return any(self.add(token_id) for token_id in token_ids)
+        """Take many tokens at once; returns whether a stop string ended the text."""
+        self._token_ids += token_ids
+        return self._refresh()
 
     def close(self) -> bool:
         """Write out a last word that was not finished, and what was held back.

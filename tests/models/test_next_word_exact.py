@@ -199,6 +199,19 @@ def test_a_search_that_gives_up_says_so(monkeypatch):
     assert run(next_word(model, "", top_k=1), model).predictions
 
 
+def test_phrases_too_many_to_prove_are_still_found(monkeypatch):
+    model = told(letters())
+    proven = run(next_word(model, "ab", top_k=3, num_words=2, exclude=["a a"]), model)
+    monkeypatch.setattr("models.next_word.MOST_EXPANSIONS", 2)
+    answer = run(next_word(model, "ab", top_k=3, num_words=2, exclude=["a a"]), model)
+    assert proven.proven
+    assert not answer.proven
+    # So few words are possible here that the beam holds them all.
+    assert [p.word for p in answer.predictions] == [p.word for p in proven.predictions]
+    for found, true in zip(answer.predictions, proven.predictions, strict=True):
+        assert found.log_prob == pytest.approx(true.log_prob, abs=1e-5)
+
+
 def test_a_mark_of_many_spellings_is_one_entry_of_the_list():
     """All spellings of a comma stand above every word, and still the list has other entries."""
     tokenizer = letters()

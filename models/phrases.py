@@ -1,0 +1,57 @@
+"""Phrases of several words, where there are too many to prove which are the most probable."""
+
+import heapq
+from collections.abc import Callable
+
+import numpy as np
+
+from models.forward import Pass, Program, read, side_by_side
+from models.search import FoundWord, Search
+from models.tokenizers import Tokenizer
+
+_WIDTH = 16  # phrases kept of each length, at least
+
+
+def probable_phrases(
+    tokenizer: Tokenizer,
+    root: Pass,
+    *,
+    limit: int,
+    prefix: bytes,
+    num_words: int,
+    temper: Callable[[np.ndarray], np.ndarray],
+) -> Program[list[FoundWord]]:
+    """Find probable phrases, word by word: a beam whose steps are exact searches for one word.
+
+    Args:
+        tokenizer: Of the model that is asked.
+        root: The pass behind what was written so far.
+        limit: How many phrases are wanted; as many or 16 are kept of each length.
+        prefix: Bytes that the first word begins with.
+        num_words: Words of a phrase.
+        temper: Applied to natural log-probabilities (V,) before they are used.
+
+    Returns:
+        Most probable first; the true most probable phrases may be missing.
+    """
+    width = max(limit, _WIDTH)
+
+    def longer(phrase: FoundWord) -> Program[list[FoundWord]]:
+        here = root
+        if phrase.token_ids:
+            here = yield from read(phrase.token_ids, root.state)
+        begun = prefix if not phrase.token_ids else b""
+        found = yield from Search(tokenizer, limit=width, prefix=begun, temper=temper).run(here)
+        phrases = []
+        for word in found.words[:width]:
+            token_ids = (*phrase.token_ids, *word.token_ids)
+            text, log_prob = tokenizer.decode(token_ids), phrase.log_prob + word.log_prob
+            phrases.append(FoundWord(text, log_prob, token_ids))
+        return phrases
+
+    beam = [FoundWord("", 0.0, ())]
+    for _ in range(num_words):
+        found = yield from side_by_side([longer(phrase) for phrase in beam])
+        phrases = (phrase for part in found for phrase in part)
+        beam = heapq.nlargest(width, phrases, key=lambda phrase: phrase.log_prob)
+    return beam
