@@ -144,7 +144,7 @@ def main() -> None:
     theirs = [sys.executable, "-u", "main.py", "--data", data, "--emsize", "256", "--nhid", "256"]
     theirs += ["--nlayers", "2", "--tied", "--batch_size", "20", "--bptt", "35"]
     theirs += ["--dropout", "0.2", "--log-interval", str(EVERY), "--save", os.devnull]
-    # Stopped sides would outlive this process: end them also where it is told to end.
+    # Stopped sides would outlive this process: end them, and report, also where it is told to end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     here = Path(__file__).parent.parent
     sides: list[Side] = []
@@ -164,7 +164,8 @@ def main() -> None:
     finally:
         for side in sides:
             side.stop()
-    report(sides, arguments.json)
+        if sides and sides[-1].speeds:
+            report(sides, arguments.json)
 
 
 def report(sides: list[Side], path: Path | None) -> None:
