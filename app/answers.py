@@ -9,12 +9,12 @@ from dataclasses import asdict
 from typing import Any
 
 from app.schemas.requests import GenerateRequest, NextWordRequest, RankRequest, ScoreRequest
-from models.forward import Program, side_by_side
+from models.forward import Program
 from models.generate import generate
 from models.language_model import LanguageModel
 from models.next_word import next_word
 from models.rank import rank
-from models.score import score
+from models.score import score_all
 
 JSON = dict[str, Any]
 OnText = Callable[[int, str], None]
@@ -47,11 +47,14 @@ def next_word_answer(model: LanguageModel, query: NextWordRequest) -> Program[JS
 
 def score_answer(model: LanguageModel, query: ScoreRequest) -> Program[JSON]:
     """Answer /score: each text alone, side by side."""
-    programs = [
-        score(model, text, context=query.context, bos=query.bos, eos=query.eos, words=query.tokens)
-        for text in query.texts
-    ]
-    scores = yield from side_by_side(programs)
+    scores = yield from score_all(
+        model,
+        query.texts,
+        context=query.context,
+        bos=query.bos,
+        eos=query.eos,
+        words=query.tokens,
+    )
     return {"model": model.name, "results": scores}
 
 

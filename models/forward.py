@@ -9,7 +9,7 @@ their results, so that it never sees a batch, a thread or a device::
         return result
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -82,6 +82,7 @@ def side_by_side(programs: "Sequence[Program[R]]") -> "Program[list[R]]":
     """
     results: dict[int, R] = {}
     asked: dict[int, list[Forward]] = {}
+    waiting = iter(range(len(programs)))
 
     def advance(i: int, passes: list[Pass] | None) -> None:
         try:
@@ -90,20 +91,23 @@ def side_by_side(programs: "Sequence[Program[R]]") -> "Program[list[R]]":
             asked.pop(i, None)
             results[i] = finished.value
 
-    for i in range(len(programs)):
-        advance(i, None)
-    while asked:
-        moment: list[tuple[int, list[Forward]]] = []
-        tokens = 0
+    while len(results) < len(programs):
+        while _tokens(asked.values()) < _MOMENT and (i := next(waiting, None)) is not None:
+            advance(i, None)
+        moment: dict[int, list[Forward]] = {}
         for i, forwards in asked.items():
-            moment.append((i, forwards))
-            tokens += sum(len(forward.token_ids) for forward in forwards)
-            if tokens >= _MOMENT:
+            moment[i] = forwards
+            if _tokens(moment.values()) >= _MOMENT:
                 break
-        passes = iter((yield [forward for _, forwards in moment for forward in forwards]))
-        for i, forwards in moment:
-            advance(i, [next(passes) for _ in forwards])
+        if moment:
+            passes = iter((yield [forward for part in moment.values() for forward in part]))
+            for i, forwards in moment.items():
+                advance(i, [next(passes) for _ in forwards])
     return [results[i] for i in range(len(programs))]
+
+
+def _tokens(asked: Iterable[Sequence[Forward]]) -> int:
+    return sum(len(forward.token_ids) for forwards in asked for forward in forwards)
 
 
 def run_all(programs: "Sequence[Program[R]]", runner: Runner) -> list[R]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.errors import InvalidRequestError
-from models.forward import Program, side_by_side
+from models.forward import Program
 from models.language_model import LanguageModel
-from models.score import SentenceScore, score
+from models.score import SentenceScore, score_all
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def rank(
         raise InvalidRequestError("scores", "must hold one score for each text")
     if not all(map(math.isfinite, scores or ())):
         raise InvalidRequestError("scores", "must be finite numbers")
-    sentences = yield from side_by_side([score(model, text, context=context) for text in texts])
+    sentences = yield from score_all(model, texts, context=context)
     totals = []
     for i, sentence in enumerate(sentences):
         words = len(model.tokenizer.encode(sentence.text).words)

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
-from models.forward import CHUNK, Forward, Program
+from models.forward import CHUNK, Forward, Pass, Program, read, side_by_side
 from models.language_model import LanguageModel
 from models.networks import State
 from models.tokenizers import Encoding, Tokenizer
@@ -85,11 +84,32 @@ def score(
         eos: Count the end of the sentence as its last token.
         words: Return every word's score.
     """
-    tokenizer = model.tokenizer
+    (result,) = yield from score_all(model, [text], context=context, bos=bos, eos=eos, words=words)
+    return result
+
+
+def score_all(
+    model: LanguageModel,
+    texts: Sequence[str],
+    *,
+    context: str = "",
+    bos: bool = True,
+    eos: bool = True,
+    words: bool = False,
+) -> Program[list[SentenceScore]]:
+    """Score sentences, each alone; what they have before them is read once. See `score`."""
+    before = model.tokenizer.encode_context(context)[0 if bos else 1 :]
+    here = (yield from read(before, None)) if before else None
+    programs = [_score_behind(model.tokenizer, text, here, eos=eos, words=words) for text in texts]
+    return (yield from side_by_side(programs))
+
+
+def _score_behind(
+    tokenizer: Tokenizer, text: str, here: Pass | None, *, eos: bool, words: bool
+) -> Program[SentenceScore]:
     encoding = tokenizer.encode(text)
-    before = tokenizer.encode_context(context)[0 if bos else 1 :]
     scored = [*encoding.token_ids, *([tokenizer.eos_id] if eos else [])]
-    gathered = yield from _gather(tokenizer, before, scored, ranks=words)
+    gathered = yield from _gather(tokenizer, here, scored, ranks=words)
     total = sum(value for value, _ in gathered if value is not None)
     count = sum(value is not None for value, _ in gathered)
     return SentenceScore(
@@ -109,36 +129,33 @@ _Gathered = list[tuple[float | None, int | None]]
 
 
 def _gather(
-    tokenizer: Tokenizer, before: Sequence[int], scored: Sequence[int], *, ranks: bool
+    tokenizer: Tokenizer, here: Pass | None, scored: Sequence[int], *, ranks: bool
 ) -> Program[_Gathered]:
     """Return log-probability and rank of each of ``scored``; None for one that nothing precedes."""
-    gathered: _Gathered = [] if before else [(None, None)] * min(1, len(scored))
+    gathered: _Gathered = [(None, None)]
     state: State | None = None
-    read = [*before, *scored][:-1]  # nothing is asked of what follows the last
-    quiet = max(0, len(before) - 1)  # positions behind which nothing is scored
-    start = 0
-    while start < len(read):
-        end = min(start + CHUNK, len(read), quiet if start < quiet else len(read))
-        want: Literal["none", "all"] = "none" if end <= quiet else "all"
-        (result,) = yield [Forward(read[start:end], state, want)]
+    if here is not None:
+        gathered = _pick(tokenizer, here.log_probs[None], scored[:1], ranks=ranks)
+        state = here.state
+    read_on = scored[:-1]  # nothing is asked of what follows the last
+    for start in range(0, len(read_on), CHUNK):
+        chunk = read_on[start : start + CHUNK]
+        (result,) = yield [Forward(chunk, state, "all")]
+        targets = scored[start + 1 : start + 1 + len(chunk)]
+        gathered += _pick(tokenizer, result.log_probs, targets, ranks=ranks)
         state = result.state
-        if want == "all":
-            first = start + 1 - len(before)  # in ``scored``, of the token behind ``start``
-            targets = scored[first : first + end - start]
-            gathered += _pick(tokenizer, result.log_probs, targets, ranks=ranks)
-        start = end
-    return gathered
+    return gathered[: len(scored)]
 
 
 def _pick(
     tokenizer: Tokenizer, log_probs: torch.Tensor, targets: Sequence[int], *, ranks: bool
 ) -> _Gathered:
     """Take the targets' log-probabilities out of (T, V)."""
-    picked = log_probs.gather(1, torch.tensor(targets)[:, None])  # (T, 1)
+    picked = log_probs[: len(targets)].gather(1, torch.tensor(targets, dtype=torch.int64)[:, None])
     values = picked[:, 0].tolist()
     if not ranks:
         return [(value, None) for value in values]
-    above = (log_probs > picked).numpy()  # (T, V)
+    above = (log_probs[: len(targets)] > picked).numpy()  # (T, V)
     unfinished = ~tokenizer.is_word_end
     unfinished[tokenizer.eos_id] = False
     return [
