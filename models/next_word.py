@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models.errors import InvalidRequestError
-from models.forward import Forward, Pass, Program, read
+from models.forward import Pass, Program, read, side_by_side
 from models.language_model import LanguageModel
 from models.phrases import probable_phrases
+from models.prefix import split_prefix
 from models.search import Found, FoundWord, Search
 from models.tokenizers import Tokenizer
+from models.word_probability import Temper, sequence_log_prob, word_log_prob
 
-MOST_EXPANSIONS = 4096
+MOST_EXPANSIONS = 2048
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class NextWords:
         entropy_bits: Entropy of the whole next-word distribution, end of sentence and ``<unk>`` one
             outcome each; None unless the whole was asked for.
         context_tokens: Tokens read, BOS included.
-        truncated: The context is longer than the network reaches back.
+        truncated: The context is longer than one layer of the network reaches back.
         proven: The list is exactly the top of the distribution; False only for questions so open
             that the search gave up.
     """
@@ -112,22 +114,23 @@ def next_word(
     _check(tokenizer, top_k, prefix, candidates, num_words, temperature, words_only=words_only)
     context = tokenizer.encode_context(text)
     start = root = yield from read(context, None)
-    temper = _Temper(temperature)
+    temper = Temper(temperature)
 
-    head, head_ids, stem = _split_prefix(tokenizer, prefix)
+    typed = split_prefix(tokenizer, prefix, words_only=words_only)
     head_log_prob = 0.0
-    if head_ids:
-        whole = yield from read(head_ids, start.state, "all")
-        head_log_prob = _sequence_log_prob(head_ids, start, whole, temper)
+    if typed.head_ids:
+        whole = yield from read(typed.head_ids, start.state, "all")
+        head_log_prob = sequence_log_prob(typed.head_ids, start, whole, temper)
         root = Pass(whole.log_probs[-1], whole.state)
 
     def accept(word: str) -> bool:
-        return head + word not in exclude
+        return word not in exclude and typed.head + word not in exclude
 
-    begun = tokenizer.beginning(stem)
+    begun = tokenizer.beginning(typed.stem)
+    is_mark = bool(typed.stem) and not tokenizer.is_word(typed.stem)
     search = Search(
         tokenizer,
-        limit=top_k,
+        limit=1 if is_mark else top_k,  # a mark is all that begins with it
         prefix=begun,
         num_words=num_words,
         words_only=words_only,
@@ -139,45 +142,34 @@ def next_word(
     if num_words > 1 and not found.proven:
         assert top_k is not None  # `_check` sees to it
         phrases = yield from probable_phrases(
-            tokenizer, root, limit=top_k, prefix=begun, num_words=num_words, temper=temper
+            tokenizer, root, prefix=begun, num_words=num_words, temper=temper, accept=accept
         )
-        found = _merge(found, [phrase for phrase in phrases if accept(phrase.text)])
+        found = _merge(found, phrases)
     if not words_only:
         found = yield from _complete_spellings(tokenizer, found, root, temper)
-    predictions = _predictions(found, head, top_k)
+    predictions = _predictions(found, typed.head, top_k)
 
     root_log_probs = temper(root.log_probs.numpy().astype(np.float64))
-    typed = head_log_prob + found.prefix_log_prob
-    reported = []
-    for word in candidates:
-        log_prob = yield from _word_log_prob(tokenizer, word, start, temper)
-        rank = next((p.rank for p in predictions if p.word == word), None)
-        reported.append(_candidate(word, prefix, log_prob, typed, rank))
+    asked = [
+        word_log_prob(tokenizer, word, start, temper, begun=typed.head_ids) for word in candidates
+    ]
+    log_probs = yield from side_by_side(asked)
+    ranks = {prediction.word: prediction.rank for prediction in predictions}
+    given = head_log_prob + found.prefix_log_prob
     mass = math.exp(found.prefix_log_prob)
     return NextWords(
         predictions=predictions,
-        candidates=reported,
+        candidates=[
+            _candidate(word, prefix, log_prob, given, ranks.get(word))
+            for word, log_prob in zip(candidates, log_probs, strict=True)
+        ],
         covered_mass=min(1.0, found.finished_mass / mass) if mass else 0.0,
-        oov_mass=_oov_mass(tokenizer, root_log_probs, stem),
-        entropy_bits=_entropy_bits(root_log_probs) if top_k is None and not stem else None,
+        oov_mass=_oov_mass(tokenizer, root_log_probs, typed.stem),
+        entropy_bits=_entropy_bits(root_log_probs) if top_k is None and not typed.stem else None,
         context_tokens=len(context),
         truncated=len(context) > (model.network.context_length or math.inf),
         proven=found.proven,
     )
-
-
-@dataclass(frozen=True)
-class _Temper:
-    temperature: float
-
-    def __call__(self, log_probs: np.ndarray) -> np.ndarray:
-        if self.temperature == 1:
-            return log_probs
-        # The highest is 0 before it is divided, so that no temperature makes infinities of all.
-        with np.errstate(over="ignore"):
-            scaled = (log_probs - log_probs.max()) / self.temperature
-        tempered: np.ndarray = scaled - np.log(np.exp(scaled).sum())
-        return tempered
 
 
 def _check(
@@ -208,45 +200,8 @@ def _check(
         raise InvalidRequestError("candidates", "must not contain an empty word")
 
 
-def _split_prefix(tokenizer: Tokenizer, prefix: str) -> tuple[str, list[int], str]:
-    """Split a typed prefix into finished units and the beginning of a word.
-
-    ``don'`` has no finished unit; ``e-ma`` has ``e`` and ``-``, which are read like context.
-    """
-    # What is typed next goes on with a word: with it, the tokenizer tells whether ``don'`` is the
-    # beginning of one, and lets punctuation before the word know that it touches it.
-    encoding = tokenizer.encode(prefix + "a")
-    word = encoding.words[-1]
-    return prefix[: word.start], encoding.token_ids[: word.first], prefix[word.start :]
-
-
-def _sequence_log_prob(
-    token_ids: Sequence[int], before: Pass, whole: Pass, temper: _Temper
-) -> float:
-    """Return the natural log-probability of ``token_ids``, read by ``whole`` after ``before``."""
-    rows = [before.log_probs.numpy(), *whole.log_probs.numpy()]
-    pairs = zip(rows, token_ids, strict=False)
-    return float(sum(temper(row.astype(np.float64))[token] for row, token in pairs))
-
-
-def _word_log_prob(
-    tokenizer: Tokenizer, word: str, root: Pass, temper: _Temper
-) -> Program[float | None]:
-    """Return a word's natural log-probability over all its spellings; None for no spelling."""
-    spellings = tokenizer.spellings(word)
-    longer = [ids for ids in spellings if len(ids) > 1]
-    passes = iter(
-        (yield [Forward(ids[:-1], root.state, "all") for ids in longer]) if longer else []
-    )
-    total = -math.inf
-    for ids in spellings:
-        whole = next(passes) if len(ids) > 1 else Pass(root.log_probs[:0, None], root.state)
-        total = np.logaddexp(total, _sequence_log_prob(ids, root, whole, temper))
-    return float(total) if spellings else None
-
-
 def _complete_spellings(
-    tokenizer: Tokenizer, found: Found, root: Pass, temper: _Temper
+    tokenizer: Tokenizer, found: Found, root: Pass, temper: Temper
 ) -> Program[Found]:
     """Give every punctuation mark that was found the sum over all its spellings."""
     words: dict[str, FoundWord] = {}
@@ -254,7 +209,7 @@ def _complete_spellings(
         if word.text in words:
             continue
         if not tokenizer.is_word(word.text):
-            total = yield from _word_log_prob(tokenizer, word.text, root, temper)
+            total = yield from word_log_prob(tokenizer, word.text, root, temper)
             word = replace(word, log_prob=word.log_prob if total is None else total)
         words[word.text] = word
     return replace(found, words=sorted(words.values(), key=lambda word: -word.log_prob))

@@ -9,49 +9,56 @@ from models.forward import Pass, Program, read, side_by_side
 from models.search import FoundWord, Search
 from models.tokenizers import Tokenizer
 
-_WIDTH = 16  # phrases kept of each length, at least
+_WIDTH = 16  # phrases kept of each length, and words tried behind each
+_MOST_EXPANSIONS = 64  # of a search for one of these words
 
 
 def probable_phrases(
     tokenizer: Tokenizer,
     root: Pass,
     *,
-    limit: int,
     prefix: bytes,
     num_words: int,
     temper: Callable[[np.ndarray], np.ndarray],
+    accept: Callable[[str], bool],
 ) -> Program[list[FoundWord]]:
-    """Find probable phrases, word by word: a beam whose steps are exact searches for one word.
+    """Find probable phrases, word by word: a beam whose steps are searches for one word.
 
     Args:
         tokenizer: Of the model that is asked.
         root: The pass behind what was written so far.
-        limit: How many phrases are wanted; as many or 16 are kept of each length.
         prefix: Bytes that the first word begins with.
         num_words: Words of a phrase.
         temper: Applied to natural log-probabilities (V,) before they are used.
+        accept: Whether a word counts.
 
     Returns:
-        Most probable first; the true most probable phrases may be missing.
+        Most probable first, 256 at most; the true most probable phrases may be missing.
     """
-    width = max(limit, _WIDTH)
 
     def longer(phrase: FoundWord) -> Program[list[FoundWord]]:
         here = root
         if phrase.token_ids:
             here = yield from read(phrase.token_ids, root.state)
         begun = prefix if not phrase.token_ids else b""
-        found = yield from Search(tokenizer, limit=width, prefix=begun, temper=temper).run(here)
+        found = yield from Search(
+            tokenizer,
+            limit=_WIDTH,
+            prefix=begun,
+            temper=temper,
+            accept=accept,
+            most_expansions=_MOST_EXPANSIONS,
+        ).run(here)
         phrases = []
-        for word in found.words[:width]:
+        for word in found.words[:_WIDTH]:
             token_ids = (*phrase.token_ids, *word.token_ids)
             text, log_prob = tokenizer.decode(token_ids), phrase.log_prob + word.log_prob
             phrases.append(FoundWord(text, log_prob, token_ids))
         return phrases
 
-    beam = [FoundWord("", 0.0, ())]
+    phrases = [FoundWord("", 0.0, ())]
     for _ in range(num_words):
+        beam = heapq.nlargest(_WIDTH, phrases, key=lambda phrase: phrase.log_prob)
         found = yield from side_by_side([longer(phrase) for phrase in beam])
-        phrases = (phrase for part in found for phrase in part)
-        beam = heapq.nlargest(width, phrases, key=lambda phrase: phrase.log_prob)
-    return beam
+        phrases = [phrase for part in found for phrase in part]
+    return sorted(phrases, key=lambda phrase: -phrase.log_prob)

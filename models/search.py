@@ -26,6 +26,7 @@ _BATCH = 8  # unfinished words expanded together
 _FIRST_CHILDREN = 256  # of an expanded word, sorted before anybody asks for more
 _PREFIX_TOLERANCE = 1e-7  # share of a prefix' probability that may stay unsummed
 _KEPT_STATE = 1 << 16  # bytes: of a larger one only the root's is kept, and the rest read again
+_MOST_TAKEN = 4096  # words looked at once the search gave up
 _MOST_SPELLINGS = 4  # a punctuation mark: joined to the left or not, to the right or not
 
 
@@ -109,8 +110,9 @@ class Search:
             num_words: Words in a row to find, 1 or more; above 1 without punctuation.
             words_only: No punctuation.
             temper: Applied to each natural log-probabilities (V,) before they are used.
-            accept: Whether a finished text counts.
-            most_expansions: Unfinished words to expand before giving up, unproven.
+            accept: Whether a finished word counts.
+            most_expansions: Unfinished words to expand before giving up; what was found until then
+                is returned, unproven.
         """
         self.tokenizer, self.limit, self.prefix = tokenizer, limit, prefix
         self.num_words, self.words_only = num_words, words_only
@@ -138,6 +140,7 @@ class Search:
 
         while batch := self._next_batch():
             if self._expansions + len(batch) > self.most_expansions:
+                self._take_finished()
                 return self._found(proven=False)
             self._expansions += len(batch)
             passes = yield [forward(node, token) for _, _, node, token in batch]
@@ -156,17 +159,19 @@ class Search:
 
     def _found(self, *, proven: bool) -> Found:
         mass = self._prefix_mass
+        summed = self._open_mass() <= _PREFIX_TOLERANCE * mass
         return Found(
             words=sorted(self._words, key=lambda word: -word.log_prob),
             prefix_log_prob=float(np.log(mass)) if mass > 0 else -np.inf,
             finished_mass=self._finished_mass,
-            proven=proven,
+            proven=proven and summed,
         )
 
     def _next_batch(self) -> list[_Entry]:
         """Take finished words off the heap, and return the unfinished that must be expanded."""
         batch: list[_Entry] = []
-        if self._open_mass() > _PREFIX_TOLERANCE * self._prefix_mass:
+        summing = self._expansions < self.most_expansions // 8
+        if summing and self._open_mass() > _PREFIX_TOLERANCE * self._prefix_mass:
             while self._open and len(batch) < _BATCH:
                 batch.append(heapq.heappop(self._open))
             return batch
@@ -189,6 +194,17 @@ class Search:
                     self._finish((*node.token_ids, token), -cost)
         return batch
 
+    def _take_finished(self) -> None:
+        """Finish the most probable of the words that wait behind unfinished ones."""
+        for _ in range(_MOST_TAKEN):
+            if not self._heap or -self._heap[0][0] < self._enough():
+                return
+            cost, _, node, token = heapq.heappop(self._heap)
+            self._push_next_child(node)
+            ended = bool(self.tokenizer.is_word_end[token])
+            if ended and node.words + 1 == self.num_words and self._is_wanted(node, token):
+                self._finish((*node.token_ids, token), -cost)
+
     def _open_mass(self) -> float:
         return sum(float(np.exp(-entry[0])) for entry in self._open)
 
@@ -199,13 +215,15 @@ class Search:
         return self._best[0] - self._slack
 
     def _is_wanted(self, node: _Node, token: int) -> bool:
-        """Return whether the word that ``token`` finishes is written as the tokenizer would.
+        """Return whether the word that ``token`` finishes counts, and is written as it should be.
 
         Whole words in one token were checked once and for all, in `_first_pieces`.
         """
+        surface = self.tokenizer.surface(node.text + self.tokenizer.pieces[token])
+        if not self.accept(surface):
+            return False
         if not node.text:
             return True
-        surface = self.tokenizer.surface(node.text + self.tokenizer.pieces[token])
         if self.words_only and not self.tokenizer.is_word(surface):
             return False
         return [*node.token_ids[node.word_start :], token] in self.tokenizer.spellings(surface)
@@ -215,8 +233,6 @@ class Search:
             text = self.tokenizer.decode(token_ids)
         else:
             text = self.tokenizer.surface(b"".join(self.tokenizer.pieces[i] for i in token_ids))
-        if not self.accept(text):
-            return
         self._words.append(FoundWord(text, log_prob, token_ids))
         if self.limit is not None and text not in self._texts:
             self._texts.add(text)
