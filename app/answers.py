@@ -63,7 +63,7 @@ def rank_answer(model: LanguageModel, query: RankRequest) -> Program[JSON]:
     ranked = yield from rank(
         model,
         [candidate.text for candidate in query.candidates],
-        scores=[candidate.score for candidate in query.candidates],
+        scores=[candidate.score or 0.0 for candidate in query.candidates],
         context=query.context,
         lm_weight=query.lm_weight,
         length_bonus=query.length_bonus,

@@ -50,7 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.registry = registry
+    app.state.registry, app.state.driver = registry, driver
     app.add_middleware(RequestMiddleware)
     errors.install(app)
     app.include_router(question_routes(settings, registry, driver))

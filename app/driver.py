@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
+from app.errors import NotReadyError
 from models.forward import Forward, Pass, Program, run
 from models.language_model import LanguageModel
 
@@ -48,6 +49,8 @@ class ThreadDriver:
         self._running.add(runner)
         try:
             return await asyncio.get_running_loop().run_in_executor(worker, _drive, program, runner)
+        except _StoppedError:
+            raise NotReadyError("The service is shutting down.") from None
         finally:
             runner.stopped = True
             self._running.discard(runner)

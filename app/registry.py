@@ -100,5 +100,5 @@ def _load(folder: Path) -> LanguageModel:
     # A link to a checkpoint is asked for by the name of the link.
     model = replace(load_checkpoint(folder), name=folder.name)
     # The first question tabulates the vocabulary, which is nothing for a user to wait for.
-    run(next_word(model, "", top_k=1), model)
+    run(next_word(model, "", top_k=1, prefix="a", words_only=False), model)
     return model

@@ -43,6 +43,10 @@ class Server(uvicorn.Server):
             if idle or elapsed >= self._settings.shutdown_seconds:
                 break
             await asyncio.sleep(0.05)
+        if self.server_state.tasks:
+            # Programs that are still running end at their next step, and their clients hear why.
+            closing = asyncio.ensure_future(self._app.state.driver.close())
+            await asyncio.wait({closing}, timeout=2)
         remaining = self._settings.shutdown_seconds - (time.monotonic() - started)
         self.config.timeout_graceful_shutdown = max(1, int(remaining))
         await super().shutdown(sockets)

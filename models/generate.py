@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -32,7 +32,8 @@ class Continuation:
     """One way in which the text goes on.
 
     Attributes:
-        text: The continuation only; the prompt with this behind it reads right.
+        text: The continuation only; the prompt with this behind it reads right, unless the prompt
+            ends in a space and the continuation begins with a mark that would touch its last word.
         finish_reason: ``stop`` at an end of sentence or a stop string, ``length`` at the
             most tokens.
         log_prob: Natural log-probability of all its tokens, an end of sentence included.
@@ -196,10 +197,13 @@ def _extend(
     max_tokens: int,
 ) -> Program[None]:
     """Generate token by token until every sequence is finished."""
+    penalised = frozenset(prompt) - {tokenizer.bos_id, tokenizer.eos_id}
     active = sequences
     while active:
         for sequence in active:
-            seen = {*prompt, *sequence.token_ids} - {tokenizer.bos_id, tokenizer.eos_id}
+            seen: Collection[int] = ()
+            if filters.repetition_penalty != 1:
+                seen = penalised.union(sequence.token_ids)
             token = choose(sequence.log_probs, seen, filters, sequence.random)
             sequence.token_ids.append(token)
             sequence.scores.append(float(sequence.log_probs[token]))

@@ -19,6 +19,7 @@ from sacremoses import MosesDetokenizer
 _TITLE = re.compile(r"^ ?= [^=].* =\s*$")
 _AT = re.compile(r" ?@([-,.])@ ?")
 _SNIFFED_LINES = 2000
+_BATCH_LINES = 20_000
 
 
 def data_name(path: Path) -> str:
@@ -128,3 +129,17 @@ def _sentences(tokens: list[str]) -> Iterator[list[str]]:
             start = i + 1
     if start < len(tokens):
         yield tokens[start:]
+
+
+def batched_documents(documents: Iterator[list[str]]) -> Iterator[list[list[str]]]:
+    """Yield the documents in batches of about 20,000 lines, to be encoded together."""
+    batch: list[list[str]] = []
+    lines = 0
+    for document in documents:
+        batch.append(document)
+        lines += len(document)
+        if lines >= _BATCH_LINES:
+            yield batch
+            batch, lines = [], 0
+    if batch:
+        yield batch

@@ -13,9 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from models.tokenizers import Tokenizer
-from training.corpora import read_documents
-
-_BLOCK_LINES = 20_000
+from training.corpora import batched_documents, read_documents
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,9 @@ def prepare(
         lengths: list[int] = []
         unfinished = tokens_path.with_suffix(".part")
         with unfinished.open("wb") as file:
-            for documents in _blocks_of(read_documents(path, tokenised=_is_tokenised(tokenizer))):
+            for documents in batched_documents(
+                read_documents(path, tokenised=_is_tokenised(tokenizer))
+            ):
                 lines = [line for document in documents for line in document]
                 encoded = iter(tokenizer.encode_lines(lines))
                 for document in documents:
@@ -152,16 +152,3 @@ def _key(path: Path, tokenizer: Tokenizer) -> str:
     stat = path.stat()
     facts = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, tokenizer.to_json()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def _blocks_of(documents: Iterator[list[str]]) -> Iterator[list[list[str]]]:
-    block: list[list[str]] = []
-    lines = 0
-    for document in documents:
-        block.append(document)
-        lines += len(document)
-        if lines >= _BLOCK_LINES:
-            yield block
-            block, lines = [], 0
-    if block:
-        yield block

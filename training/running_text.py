@@ -1,6 +1,5 @@
 """A text to be evaluated: its tokens as a model reads them, its words and characters counted."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -8,9 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from models.tokenizers import Tokenizer
-from training.corpora import corpus_format, read_documents
-
-_BLOCK_LINES = 20_000
+from training.corpora import batched_documents, corpus_format, read_documents
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ def read_running_text(path: Path, tokenizer: Tokenizer) -> RunningText:
     parts: list[np.ndarray] = []
     lengths: list[int] = []
     lines = words = characters = 0
-    for documents in _blocks(read_documents(path, tokenised=tokenised)):
+    for documents in batched_documents(read_documents(path, tokenised=tokenised)):
         texts = [line for document in documents for line in document]
         encoded = iter(tokenizer.encode_lines(texts))
         for document in documents:
@@ -83,16 +80,3 @@ def _remark(path: Path, *, tokenised: bool) -> str:
         "blocks": "the state carried from line to line; each block of lines begins anew",
         "lines": "each line begins anew",
     }[corpus_format(path)]
-
-
-def _blocks(documents: Iterator[list[str]]) -> Iterator[list[list[str]]]:
-    block: list[list[str]] = []
-    lines = 0
-    for document in documents:
-        block.append(document)
-        lines += len(document)
-        if lines >= _BLOCK_LINES:
-            yield block
-            block, lines = [], 0
-    if block:
-        yield block

@@ -102,11 +102,12 @@ class RankCandidate(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     text: Text = Field(description="The alternative.", examples=["My computer is very slow"])
-    score: float = Field(
-        0.0,
+    score: float | None = Field(
+        None,
         ge=-1e6,
         le=1e6,
-        description="What the system that proposed it gives it, in natural-log units.",
+        description="What the system that proposed it gives it, in natural-log units; "
+        "nothing if left out.",
         examples=[-2.5],
     )
 

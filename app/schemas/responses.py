@@ -48,7 +48,7 @@ class NextWordResponse(BaseModel):
     context: Context = Field(description="What was read.")
     proven: bool = Field(
         description="The list is exactly the top of the distribution; false only for a question so "
-        "open that the search gave up."
+        "open that the search gave up: then it is the best that was found, for phrases by a beam."
     )
 
 

@@ -1,5 +1,6 @@
 """What every tokenizer answers, whatever its kind."""
 
+import re
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -126,11 +127,12 @@ class Tokenizer(ABC):
         """
 
     def encode_context(self, text: str) -> list[int]:
-        """Encode text that is read but not scored: BOS, then the text, each line break an EOS."""
+        """Encode text that is read but not scored: BOS, then the text, each line break an EOS.
+
+        A line break is a line feed, a carriage return, or both; several count as one.
+        """
         token_ids = [self.bos_id]
-        for i, line in enumerate(
-            text.splitlines() if text[-1:] != "\n" else [*text.splitlines(), ""]
-        ):
+        for i, line in enumerate(re.split(r"\r\n|[\r\n]", text)):
             if i and token_ids[-1] not in (self.bos_id, self.eos_id):
                 token_ids.append(self.eos_id)
             token_ids += self.encode(line).token_ids
