@@ -3,7 +3,8 @@
 A heap holds every known continuation, finished or not, by its probability. A longer piece of text
 is never more probable than its beginning, so what leaves the heap finished is more probable than
 everything still in it: the words come out in their true order (Dijkstra 1959; for strings over
-tokens, Vieira et al. 2024). Nothing is cut off; what was not expanded is reported as mass.
+tokens, Vieira et al. 2024). What was not expanded is reported as mass, and a search that gives up
+says so.
 
 A typed prefix restricts the search by string. Its probability, by which the words' are divided, is
 the sum over all ways in which tokens cover it.
