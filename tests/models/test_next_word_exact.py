@@ -201,15 +201,37 @@ def test_a_search_that_gives_up_says_so(monkeypatch):
 
 def test_phrases_too_many_to_prove_are_still_found(monkeypatch):
     model = told(letters())
-    proven = run(next_word(model, "ab", top_k=3, num_words=2, exclude=["a a"]), model)
+    proven = run(next_word(model, "ab", top_k=3, num_words=2), model)
     monkeypatch.setattr("models.next_word.MOST_EXPANSIONS", 2)
-    answer = run(next_word(model, "ab", top_k=3, num_words=2, exclude=["a a"]), model)
+    answer = run(next_word(model, "ab", top_k=3, num_words=2), model)
     assert proven.proven
     assert not answer.proven
     # So few words are possible here that the beam holds them all.
     assert [p.word for p in answer.predictions] == [p.word for p in proven.predictions]
     for found, true in zip(answer.predictions, proven.predictions, strict=True):
         assert found.log_prob == pytest.approx(true.log_prob, abs=1e-5)
+
+
+@pytest.mark.parametrize("most_expansions", [2048, 2])
+def test_an_excluded_word_is_in_no_phrase(monkeypatch, most_expansions):
+    model = told(letters())
+    monkeypatch.setattr("models.next_word.MOST_EXPANSIONS", most_expansions)
+    before = run(next_word(model, "ab", top_k=3, num_words=2), model)
+    word = before.predictions[0].word.split()[0]
+    answer = run(next_word(model, "ab", top_k=3, num_words=2, exclude=[word]), model)
+    assert len(answer.predictions) == 3
+    assert all(word not in p.word.split() for p in answer.predictions)
+
+
+def test_a_typed_mark_is_itself_what_comes_next():
+    model = told(letters())
+    asked = {"prefix": ",", "words_only": False, "candidates": [",", "a"]}
+    answer = run(next_word(model, "ab", **asked), model)
+    assert [p.word for p in answer.predictions] == [","]
+    mark, letter = answer.candidates
+    assert mark.probability == pytest.approx(answer.predictions[0].probability, abs=1e-6)
+    assert 0 < mark.probability <= 1
+    assert letter.probability == 0
 
 
 def test_a_mark_of_many_spellings_is_one_entry_of_the_list():
