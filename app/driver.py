@@ -20,8 +20,22 @@ R = TypeVar("R")
 class Driver(Protocol):
     """Something that runs programs."""
 
-    async def run(self, model: LanguageModel, program: Program[R]) -> R:
-        """Return the program's result; when cancelled, the program ends at its next step."""
+    async def run(
+        self, model: LanguageModel, program: Program[R], *, items: int = 1, client: str = ""
+    ) -> R:
+        """Return the program's result; when cancelled, the program ends at its next step.
+
+        Args:
+            model: Computes the passes.
+            program: What to run.
+            items: Sentences or sequences that it works on, for which the queue has bounded room.
+            client: Who asks; clients take turns.
+
+        Raises:
+            BusyError: The queue has no room for so many items.
+            DeadlineError: The program took too long.
+            NotReadyError: The service is shutting down.
+        """
 
     async def close(self) -> None:
         """End all programs."""
@@ -35,7 +49,9 @@ class ThreadDriver:
         self._workers: dict[str, ThreadPoolExecutor] = {}
         self._running: set[_Stoppable] = set()
 
-    async def run(self, model: LanguageModel, program: Program[R]) -> R:
+    async def run(
+        self, model: LanguageModel, program: Program[R], *, items: int = 1, client: str = ""
+    ) -> R:
         """Run ``program`` when all that came before it for this model have ended.
 
         Cancelled while it waits, it is dropped from the queue: cancelling the future of an

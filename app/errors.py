@@ -6,6 +6,8 @@
     ├── MalformedBodyError         not JSON, or not Unicode
     ├── BodyTooLargeError          more bytes than are taken
     ├── UnsupportedMediaTypeError  not uncompressed application/json
+    ├── BusyError                  the queue is full; says when to come again
+    ├── DeadlineError              the answer took longer than may be waited for
     ├── NotReadyError              no model is loaded yet, or not any more
     └── ClientGoneError            nobody is waiting for the answer
 """
@@ -48,6 +50,23 @@ class NotReadyError(NextwordError):
     """There is no model to answer: still loading, none could be loaded, or shutting down."""
 
 
+class BusyError(NextwordError):
+    """The queue is full.
+
+    Attributes:
+        retry_after: Whole seconds after which there may be room.
+    """
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        """Say why, and when to come again."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineError(NextwordError):
+    """The answer took longer than anybody is made to wait."""
+
+
 class ClientGoneError(NextwordError):
     """The client has closed the connection."""
 
@@ -59,7 +78,9 @@ STATUSES: dict[type[Exception], int] = {
     UnsupportedMediaTypeError: 415,
     InvalidRequestError: 422,
     RequestValidationError: 422,
+    BusyError: 429,
     ClientGoneError: CLIENT_GONE,
+    DeadlineError: 503,
     NotReadyError: 503,
 }
 _ROUTING = {
@@ -101,6 +122,8 @@ def problem_response(error: Exception, request_id: str) -> Response:
     """Return the answer to a request that ended in ``error``."""
     content = problem(error, request_id)
     headers = error.headers if isinstance(error, HTTPException) else None
+    if isinstance(error, BusyError):
+        headers = {"Retry-After": str(error.retry_after)}
     return Response(orjson.dumps(content), content["status"], headers, MEDIA_TYPE)
 
 

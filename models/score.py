@@ -140,9 +140,13 @@ def _gather(
     read_on = scored[:-1]  # nothing is asked of what follows the last
     for start in range(0, len(read_on), CHUNK):
         chunk = read_on[start : start + CHUNK]
-        (result,) = yield [Forward(chunk, state, "all")]
         targets = scored[start + 1 : start + 1 + len(chunk)]
-        gathered += _pick(tokenizer, result.log_probs, targets, ranks=ranks)
+        if ranks:
+            (result,) = yield [Forward(chunk, state, "all")]
+            gathered += _pick(tokenizer, result.log_probs, targets, ranks=True)
+        else:
+            (result,) = yield [Forward(chunk, state, "targets", targets)]
+            gathered += [(value, None) for value in result.log_probs.tolist()]
         state = result.state
     return gathered[: len(scored)]
 
