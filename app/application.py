@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app import errors
-from app.driver import ThreadDriver
+from app.engine.engine import Engine
 from app.middleware import RequestMiddleware
 from app.registry import Registry
 from app.routes.questions import question_routes
@@ -31,7 +31,7 @@ Log-probabilities are natural logarithms. `null` means "not scored". Every answe
 def create_app(settings: Settings) -> FastAPI:
     """Return the service; its models are loaded when it starts, while it answers /health."""
     registry = Registry(settings)
-    driver = ThreadDriver()
+    driver = Engine(settings.limits())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -2,9 +2,12 @@
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.engine.limits import Limits
 
 PREFERRED = "everyday-lstm"
 
@@ -28,6 +31,26 @@ class Settings(BaseSettings):
         20, gt=0, le=3600, description="most seconds from SIGTERM to the end, requests cut short"
     )
 
+    precision: Literal["auto", "float32", "int8"] = Field(
+        "auto", description="of the networks; auto is float32 on a GPU, and int8 where that works"
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="processors to compute with; 0 is all it may use",
+    )
+    queue_items: int = Field(
+        2048, ge=1, description="texts and continuations that wait or run, a model; 429 beyond"
+    )
+    running_items: int = Field(128, ge=1, description="how many of them run at a time")
+    deadline_seconds: float = Field(
+        60, gt=0, le=86400, description="most seconds that an answer may take, waiting included"
+    )
+    cache_megabytes: float = Field(
+        256, ge=0, description="MiB a model for what was read, so that it is not read again"
+    )
+
     max_body_bytes: int = Field(1 << 20, ge=1, description="bytes of one request's body")
     max_text_characters: int = Field(16_384, ge=1, description="characters of one text")
     max_word_characters: int = Field(64, ge=1, description="characters of a word or prefix")
@@ -39,6 +62,15 @@ class Settings(BaseSettings):
     max_beams: int = Field(16, ge=4, description="beams of one search")
     max_stops: int = Field(16, ge=1, description="stop strings of one request")
     max_token_ids: int = Field(32_768, ge=1, description="token ids to turn back into text")
+
+    def limits(self) -> Limits:
+        """Return how much the engine takes on."""
+        return Limits(
+            queue_items=self.queue_items,
+            running_items=self.running_items,
+            cache_bytes=int(self.cache_megabytes * (1 << 20)),
+            deadline=self.deadline_seconds,
+        )
 
     def choose_default(self, names: Collection[str]) -> str:
         """Return the model of a request that names none, among ``names``, at least one.

@@ -1,0 +1,188 @@
+"""What was read is not read again: states by the tokens that led to them.
+
+A radix tree: each node is a sequence of tokens read from the start of a text, its children are
+longer sequences, and a node may keep the state behind its tokens and the log-probabilities of what
+comes next. Tokens are compared, not hashed, so nothing is ever mistaken for something else. Least
+recently used states go first when the memory budget is spent.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Self
+
+from torch import Tensor
+
+from app.engine.stats import CacheStats
+from models.forward import Pass
+from models.networks import State
+
+_OVERHEAD = 1024  # bytes of Python objects a node, about
+
+
+class Node:
+    """A sequence of tokens that was read.
+
+    Attributes:
+        parent: A beginning of the sequence; None for the empty one, and for a node that was
+            dropped while a program still reads on from it.
+        edge: The tokens behind the parent's.
+        children: By the first token of their edge.
+        state: What the network has read, if it is kept.
+        result: The pass that ended here, if its log-probabilities are kept too.
+    """
+
+    __slots__ = ("children", "edge", "parent", "result", "state")
+
+    def __init__(self, parent: "Node | None", edge: tuple[int, ...]) -> None:
+        """Keep nothing yet."""
+        self.parent, self.edge = parent, edge
+        self.children: dict[int, Node] = {}
+        self.state: CachedState | None = None
+        self.result: Pass | None = None
+
+
+class CachedState(State):
+    """A backend's state, and the node of the tree that it belongs to."""
+
+    __slots__ = ("inner", "node")
+
+    def __init__(self, inner: State, node: Node | None) -> None:
+        """Wrap ``inner``; without a node, what is read behind it is not kept."""
+        self.inner, self.node = inner, node
+
+    @property
+    def batch_size(self) -> int:
+        """Number B of texts."""
+        return self.inner.batch_size
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the state, in bytes."""
+        return self.inner.num_bytes
+
+    @classmethod
+    def stack(cls, states: Sequence[Self]) -> Self:
+        """Refuse: the engine merges passes, not states."""
+        raise NotImplementedError
+
+    def select(self, rows: Tensor) -> Self:
+        """Refuse."""
+        raise NotImplementedError
+
+    def reset(self, rows: Tensor) -> Self:
+        """Refuse."""
+        raise NotImplementedError
+
+    def detach(self) -> Self:
+        """Return itself: nothing here has gradients."""
+        return self
+
+
+class PrefixCache:
+    """The tree of one model. Belongs to one thread."""
+
+    def __init__(self, budget: int, stats: CacheStats) -> None:
+        """Keep at most ``budget`` bytes; 0 keeps nothing."""
+        self._budget, self._stats = budget, stats
+        self._root = Node(None, ())
+        self._kept: OrderedDict[Node, int] = OrderedDict()  # least recently used first; bytes
+
+    def start(self, state: State | None) -> Node | None:
+        """Return where a pass behind ``state`` begins; None where nothing behind it is kept."""
+        if state is None:
+            return self._root
+        node = state.node if isinstance(state, CachedState) else None
+        return node if node is None or node is self._root or node.parent is not None else None
+
+    def find(
+        self, start: Node, token_ids: Sequence[int], *, with_result: bool
+    ) -> tuple[Node | None, int]:
+        """Return the last node behind ``start`` whose state spares reading, and how many tokens.
+
+        Args:
+            start: Where reading begins.
+            token_ids: What is to be read, at least one.
+            with_result: The log-probabilities behind the last token are wanted, so that a state
+                alone is of no use there.
+        """
+        node, at, found = start, 0, (None, 0)
+        best: tuple[Node | None, int] = found
+        while at < len(token_ids):
+            child = node.children.get(token_ids[at])
+            if child is None or tuple(token_ids[at : at + len(child.edge)]) != child.edge:
+                break
+            node, at = child, at + len(child.edge)
+            if node.result is not None or (
+                node.state is not None and not (with_result and at == len(token_ids))
+            ):
+                best = node, at
+        if best[0] is not None:
+            self._kept.move_to_end(best[0])
+        return best
+
+    def keep(
+        self, start: Node | None, token_ids: Sequence[int], state: State, log_probs: Tensor | None
+    ) -> Pass:
+        """Keep a state and, if they are given, the log-probabilities (V,) behind it.
+
+        Returns:
+            The pass to hand to the program, whose state knows its place in the tree.
+        """
+        size = _OVERHEAD + state.num_bytes + (log_probs.nbytes if log_probs is not None else 0)
+        if start is None or size > self._budget:
+            return Pass(_NOTHING if log_probs is None else log_probs, CachedState(state, None))
+        if log_probs is not None and log_probs.untyped_storage().nbytes() > log_probs.nbytes:
+            log_probs = log_probs.clone()  # or one row of a batch would keep all of it
+        node = self._reach(start, tuple(token_ids))
+        node.state = CachedState(state, node)
+        result = Pass(_NOTHING if log_probs is None else log_probs, node.state)
+        node.result = result if log_probs is not None else None
+        self._stats.bytes += size - self._kept.get(node, 0)
+        self._kept[node] = size
+        self._kept.move_to_end(node)
+        while self._stats.bytes > self._budget:
+            self._drop(*self._kept.popitem(last=False))
+        self._stats.entries = len(self._kept)
+        return result
+
+    def _reach(self, node: Node, token_ids: tuple[int, ...]) -> Node:
+        """Return the node ``token_ids`` behind ``node``, made where it is missing."""
+        at = 0
+        while at < len(token_ids):
+            child = node.children.get(token_ids[at])
+            if child is None:
+                child = node.children[token_ids[at]] = Node(node, token_ids[at:])
+                return child
+            shared = _shared(child.edge, token_ids[at:])
+            node = child if shared == len(child.edge) else _split(child, shared)
+            at += shared
+        return node
+
+    def _drop(self, node: Node, size: int) -> None:
+        node.state = node.result = None
+        self._stats.bytes -= size
+        self._stats.evictions += 1
+        while not node.children and node.state is None and node.parent is not None:
+            parent, node.parent = node.parent, None
+            del parent.children[node.edge[0]]
+            node = parent
+
+
+_NOTHING = Tensor()
+
+
+def _shared(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    """Return how many tokens two sequences begin with alike."""
+    return next(
+        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
+
+
+def _split(child: Node, at: int) -> Node:
+    """Put a node in the middle of the edge to ``child``; return it."""
+    assert child.parent is not None
+    middle = Node(child.parent, child.edge[:at])
+    child.parent.children[child.edge[0]] = middle
+    child.parent, child.edge = middle, child.edge[at:]
+    middle.children[child.edge[0]] = child
+    return middle

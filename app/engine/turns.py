@@ -1,0 +1,66 @@
+"""Whose turn it is: clients share the model by what they have had of it.
+
+Start-time fair queueing (Goyal et al. 1996) with tokens as the measure: the client that was served
+least goes first, and one that comes new, or again, begins where the least served stands.
+"""
+
+from collections import deque
+
+from app.engine.job import Job
+
+
+class Turns:
+    """Waiting jobs, by client."""
+
+    def __init__(self) -> None:
+        """Nobody waits."""
+        self._waiting: dict[str, deque[Job]] = {}
+        self._served: dict[str, float] = {}  # tokens, of clients with a job waiting or running
+        self._jobs: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        """Return how many jobs wait."""
+        return sum(map(len, self._waiting.values()))
+
+    def add(self, job: Job) -> None:
+        """Let a job wait behind those of its client."""
+        if job.client not in self._served:
+            self._served[job.client] = min(self._served.values(), default=0.0)
+        self._jobs[job.client] = self._jobs.get(job.client, 0) + 1
+        self._waiting.setdefault(job.client, deque()).append(job)
+
+    def take(self) -> Job | None:
+        """Return the next job, which runs from now on; None where none waits."""
+        if not self._waiting:
+            return None
+        client = min(self._waiting, key=self._served.__getitem__)
+        jobs = self._waiting[client]
+        job = jobs.popleft()
+        if not jobs:
+            del self._waiting[client]
+        return job
+
+    def served(self, job: Job) -> float:
+        """Return how many tokens the client of a running job has had, as far as it counts."""
+        return self._served[job.client]
+
+    def charge(self, job: Job, tokens: int) -> None:
+        """Count what was computed for a running job."""
+        self._served[job.client] += tokens
+
+    def leave(self, job: Job) -> None:
+        """Forget a job that ran; a client without jobs is forgotten with its last."""
+        self._jobs[job.client] -= 1
+        if not self._jobs[job.client]:
+            del self._jobs[job.client], self._served[job.client]
+
+    def drop(self) -> list[Job]:
+        """Take out the waiting jobs that nobody waits for."""
+        dropped = [job for jobs in self._waiting.values() for job in jobs if job.dropped]
+        for job in dropped:
+            jobs = self._waiting[job.client]
+            jobs.remove(job)
+            if not jobs:
+                del self._waiting[job.client]
+            self.leave(job)
+        return dropped
