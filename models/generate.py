@@ -231,8 +231,9 @@ def _written(tokenizer: Tokenizer, hypothesis: Hypothesis, root: Pass, writer: W
 
 
 def _allowed(tokenizer: Tokenizer, result: Pass) -> np.ndarray:
-    log_probs = result.log_probs.numpy().astype(np.float64)
+    log_probs: np.ndarray = result.log_probs.numpy()
     if tokenizer.unk_id is not None:
+        log_probs = log_probs.copy()
         log_probs[tokenizer.unk_id] = -np.inf
     return log_probs
 

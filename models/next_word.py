@@ -136,6 +136,7 @@ def next_word(
         words_only=words_only,
         temper=temper,
         accept=accept,
+        most_refused=2 * len(exclude),
         most_expansions=MOST_EXPANSIONS // num_words,
     )
     found = yield from search.run(root)
@@ -149,7 +150,7 @@ def next_word(
         found = yield from _complete_spellings(tokenizer, found, root, temper)
     predictions = _predictions(found, typed.head, top_k)
 
-    root_log_probs = temper(root.log_probs.numpy().astype(np.float64))
+    root_log_probs = temper(root.log_probs.numpy())
     asked = [
         word_log_prob(tokenizer, word, start, temper, begun=typed.head_ids) for word in candidates
     ]
@@ -249,5 +250,5 @@ def _oov_mass(tokenizer: Tokenizer, log_probs: np.ndarray, stem: str) -> float:
 
 
 def _entropy_bits(log_probs: np.ndarray) -> float:
-    possible = log_probs[log_probs > -np.inf]
+    possible = log_probs[log_probs > -np.inf].astype(np.float64)
     return float(-(np.exp(possible) * possible).sum() / math.log(2))

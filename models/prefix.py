@@ -1,6 +1,7 @@
 """A typed prefix, split into what is finished and what the next word begins with."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from models.tokenizers import Tokenizer
 
@@ -22,6 +23,7 @@ class Prefix:
     stem: str
 
 
+@lru_cache(4096)  # the beginnings of words recur from key to key and from user to user
 def split_prefix(tokenizer: Tokenizer, text: str, *, words_only: bool) -> Prefix:
     """Split a prefix without white space.
 

@@ -1,6 +1,6 @@
 """Choosing the next token: pure functions of log-probabilities; the random generator is passed in.
 
-All take and return natural log-probabilities (V,), float64, up to a constant; -inf is "never".
+All take and return natural log-probabilities (V,) up to a constant; -inf is "never".
 """
 
 from collections.abc import Collection
@@ -79,6 +79,7 @@ def choose(
     log_probs = penalise_repetition(log_probs, seen, filters.repetition_penalty)
     if filters.temperature == 0:
         return int(np.argmax(log_probs))
+    log_probs = log_probs.astype(np.float64)  # so that small shares of the mass are drawn fairly
     with np.errstate(over="ignore"):  # near temperature 0 all but the highest may become -inf
         log_probs = (log_probs - log_probs.max()) / filters.temperature
     if filters.top_k is not None:

@@ -68,8 +68,9 @@ class _Node:
         text: Bytes of the current word, a join mark included.
         words: How many words were finished before it.
         state: What the network has read; None where that would take too much room.
-        children: Log-probabilities (V,) of the children, -inf for those that cannot count.
-        order: Their ids, most probable first: the beginning only, until more is asked for.
+        ids: Last tokens of the children (C,), in no order.
+        log_probs: Their natural log-probabilities (C,), float64.
+        order: Indexes of the most probable of them: the beginning only, until more is asked for.
         taken: How many of them have left the heap or wait in it.
     """
 
@@ -78,8 +79,9 @@ class _Node:
     text: bytes
     words: int
     state: State | None
-    children: np.ndarray
-    order: np.ndarray
+    ids: np.ndarray
+    log_probs: np.ndarray
+    order: list[int]
     taken: int = 0
 
 
@@ -100,6 +102,7 @@ class Search:
         words_only: bool = True,
         temper: Callable[[np.ndarray], np.ndarray] = lambda log_probs: log_probs,
         accept: Callable[[str], bool] = lambda text: True,
+        most_refused: int = 0,
         most_expansions: int = 4096,
     ) -> None:
         """Describe what is searched for.
@@ -112,6 +115,7 @@ class Search:
             words_only: No punctuation.
             temper: Applied to each natural log-probabilities (V,) before they are used.
             accept: Whether a finished word counts.
+            most_refused: How many words there are, at most, that do not count for it.
             most_expansions: Unfinished words to expand before giving up; what was found until then
                 is returned, unproven.
         """
@@ -120,6 +124,13 @@ class Search:
         self.temper, self.accept, self.most_expansions = temper, accept, most_expansions
         # Punctuation adds up over its spellings: those still to come may bring it forward.
         self._slack = 0.0 if words_only else float(np.log(_MOST_SPELLINGS))
+        # Single tokens that are certainly enough words: as many as are listed, and their spellings.
+        self._enough_tokens: int | None = None
+        if limit is not None and num_words == 1:
+            self._enough_tokens = (limit + most_refused) * (1 if words_only else _MOST_SPELLINGS)
+        # Which tokens may begin a word: whole words, and unfinished pieces.
+        self._firsts = tokenizer.word_starts if words_only else tokenizer.unit_starts
+        self._floor = -np.inf  # less probable children are never needed
         self._heap: list[_Entry] = []
         self._open: list[_Entry] = []  # shorter than the prefix: not yet known to begin with it
         self._best: list[float] = []  # the ``limit`` highest log-probabilities found, as a heap,
@@ -218,22 +229,25 @@ class Search:
     def _is_wanted(self, node: _Node, token: int) -> bool:
         """Return whether the word that ``token`` finishes counts, and is written as it should be.
 
-        Whole words in one token were checked once and for all, in `_first_pieces`.
+        Whole words in one token were checked once and for all, in `_firsts`.
         """
-        surface = self.tokenizer.surface(node.text + self.tokenizer.pieces[token])
+        surface = self.tokenizer.remembered_surface(node.text + self.tokenizer.pieces[token])
         if not self.accept(surface):
             return False
         if not node.text:
             return True
         if self.words_only and not self.tokenizer.is_word(surface):
             return False
-        return [*node.token_ids[node.word_start :], token] in self.tokenizer.spellings(surface)
+        return [*node.token_ids[node.word_start :], token] in self.tokenizer.remembered_spellings(
+            surface
+        )
 
     def _finish(self, token_ids: tuple[int, ...], log_prob: float) -> None:
         if self.num_words > 1:
             text = self.tokenizer.decode(token_ids)
         else:
-            text = self.tokenizer.surface(b"".join(self.tokenizer.pieces[i] for i in token_ids))
+            pieces = self.tokenizer.pieces
+            text = self.tokenizer.remembered_surface(b"".join([pieces[i] for i in token_ids]))
         self._words.append(FoundWord(text, log_prob, token_ids))
         if self.limit is not None and text not in self._texts:
             self._texts.add(text)
@@ -253,48 +267,55 @@ class Search:
     ) -> None:
         """Put the children of an unfinished beginning on the heaps, and count what is finished."""
         tokenizer = self.tokenizer
-        children = log_prob + self.temper(result.log_probs.numpy().astype(np.float64))
+        log_probs = self.temper(result.log_probs.numpy())
         rest = self._rest(text) if not words else b""
-        beginnings: list[int] = []
+        last = words + 1 == self.num_words
         if rest:
-            covering, beginnings = self._fitting(rest, at_start=not text)
-            logs = children
-            children = np.full_like(logs, -np.inf)
-            children[covering] = logs[covering]
-            self._prefix_mass += float(np.exp(children[covering]).sum())
-        elif not text:
-            self._finished_mass += float(np.exp(children[tokenizer.eos_id]))
-        if words + 1 == self.num_words:
-            self._finished_mass += float(np.exp(children[tokenizer.is_word_end]).sum())
-        if not text:
-            children[~self._first_pieces()] = -np.inf
-        children[tokenizer.eos_id] = -np.inf
-        order = _best_first(children, most=_FIRST_CHILDREN)
+            ids, beginnings = self._fitting(rest, at_start=not text)
+            logs = log_prob + log_probs[ids].astype(np.float64)
+            probabilities = np.exp(logs)
+            self._prefix_mass += float(probabilities.sum())
+            if last:
+                self._finished_mass += float(probabilities[tokenizer.is_word_end[ids]].sum())
+            if not text:
+                fitting = self._firsts[ids]
+                ids, logs = ids[fitting], logs[fitting]
+        else:
+            beginnings = []
+            if not text:
+                self._finished_mass += float(np.exp(log_prob + log_probs[tokenizer.eos_id]))
+            if last:
+                mass = np.dot(np.exp(log_probs), tokenizer.word_ends)
+                self._finished_mass += float(np.exp(log_prob) * mass)
+            if not token_ids:
+                self._raise_floor(_at_least(log_probs, tokenizer.single_ids, self._enough_tokens))
+            # Rounded up a little, for these are float32.
+            ids = np.flatnonzero(log_probs >= self._floor - log_prob - 1e-5)
+            ids = ids[(tokenizer.is_piece if text else self._firsts)[ids]]
+            logs = log_prob + log_probs[ids].astype(np.float64)
+            if self._floor == -np.inf:
+                ids, logs = ids[logs > -np.inf], logs[logs > -np.inf]
+        if rest and not token_ids:
+            self._raise_floor(_at_least(logs, tokenizer.is_word_end[ids], self._enough_tokens))
         state = result.state if result.state.num_bytes <= _KEPT_STATE else None
-        node = _Node(token_ids, word_start, text, words, state, children, order)
+        order = _best_first(logs, most=_FIRST_CHILDREN)
+        node = _Node(token_ids, word_start, text, words, state, ids, logs, order)
         self._push_next_child(node)
         for token in beginnings:
-            entry = (-float(logs[token]), next(self._ties), node, token)
+            entry = (-log_prob - float(log_probs[token]), next(self._ties), node, token)
             heapq.heappush(self._open, entry)
+
+    def _raise_floor(self, least: float) -> None:
+        self._floor = max(self._floor, least - self._slack)
 
     def _push_next_child(self, node: _Node) -> None:
         if node.taken == len(node.order) >= _FIRST_CHILDREN:
-            node.order = _best_first(node.children, most=len(node.children))
+            node.order = _best_first(node.log_probs, most=len(node.log_probs))
         if node.taken < len(node.order):
-            token = int(node.order[node.taken])
+            child = node.order[node.taken]
             node.taken += 1
-            entry = (-float(node.children[token]), next(self._ties), node, token)
-            heapq.heappush(self._heap, entry)
-
-    def _first_pieces(self) -> np.ndarray:
-        """Return which tokens (V,) may begin a word: whole words, and unfinished pieces."""
-        tokenizer = self.tokenizer
-        found: np.ndarray = (
-            tokenizer.single_words | tokenizer.opens_word
-            if self.words_only
-            else tokenizer.suggestible | ~tokenizer.is_word_end
-        )
-        return found
+            cost = -float(node.log_probs[child])
+            heapq.heappush(self._heap, (cost, next(self._ties), node, int(node.ids[child])))
 
     def _rest(self, text: bytes) -> bytes:
         """Return what is left of the prefix behind ``text``, a join mark in front of it aside."""
@@ -304,18 +325,40 @@ class Search:
     def _fitting(self, rest: bytes, *, at_start: bool) -> tuple[np.ndarray, list[int]]:
         """Return the pieces that cover what is left of the prefix, and those that lead on to it."""
         tokenizer = self.tokenizer
-        texts = [rest, _JOIN + rest] if at_start and not self.words_only else [rest]
-        covering = np.concatenate([tokenizer.completions(text) for text in texts])
-        return covering, [int(i) for text in texts for i in tokenizer.beginnings(text)]
+        covering, beginnings = tokenizer.completions(rest), tokenizer.beginnings(rest)
+        if at_start and not self.words_only:
+            joined = _JOIN + rest
+            covering = np.concatenate((covering, tokenizer.completions(joined)))
+            beginnings = beginnings + tokenizer.beginnings(joined)
+        return covering, beginnings
 
 
-def _best_first(log_probs: np.ndarray, *, most: int) -> np.ndarray:
-    """Return the ids of the ``most`` highest, and of all that equal the last of them; no -inf.
+def _at_least(log_probs: np.ndarray, which: np.ndarray, count: int | None) -> float:
+    """Return a number that at least ``count`` of ``log_probs[which]`` reach, the highest or less.
+
+    Args:
+        log_probs: Any numbers (N,).
+        which: Indexes, or a mask (N,).
+        count: At least 1; None for all.
+    """
+    found = log_probs[which]
+    if count is None or count > len(found):
+        return -np.inf
+    width = len(found) // max(1, 4 * count)
+    if width > 8:
+        # The best of blocks: where so many blocks reach a number, so many of all do.
+        found = found[: len(found) // width * width].reshape(-1, width).max(axis=1)
+    return float(np.partition(found, -count)[-count])
+
+
+def _best_first(log_probs: np.ndarray, *, most: int) -> list[int]:
+    """Return the indexes of the ``most`` highest, and of all that equal the last of them.
 
     Without the equals, sorting more of them later could bring one twice and another never.
     """
-    ids = np.flatnonzero(log_probs > -np.inf)
-    if len(ids) > most:
-        ids = np.flatnonzero(log_probs >= np.partition(log_probs, -most)[-most])
-    best_first: np.ndarray = ids[np.argsort(-log_probs[ids], kind="stable")]
+    if len(log_probs) <= most:
+        best_first: list[int] = np.argsort(-log_probs, kind="stable").tolist()
+        return best_first
+    found = np.flatnonzero(log_probs >= np.partition(log_probs, -most)[-most])
+    best_first = found[np.argsort(-log_probs[found], kind="stable")].tolist()
     return best_first

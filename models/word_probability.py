@@ -17,9 +17,13 @@ class Temper:
     temperature: float
 
     def __call__(self, log_probs: np.ndarray) -> np.ndarray:
-        """Return natural log-probabilities (V,) of the natural log-probabilities (V,) given."""
+        """Return natural log-probabilities (V,) of the natural log-probabilities (V,) given.
+
+        They are float64 unless the temperature is 1, which returns what it is given.
+        """
         if self.temperature == 1:
             return log_probs
+        log_probs = log_probs.astype(np.float64)
         # The highest is 0 before it is divided, so that no temperature makes infinities of all.
         with np.errstate(over="ignore"):
             scaled = (log_probs - log_probs.max()) / self.temperature
@@ -31,7 +35,7 @@ def sequence_log_prob(token_ids: Sequence[int], before: Pass, whole: Pass, tempe
     """Return the natural log-probability of ``token_ids``, read by ``whole`` after ``before``."""
     rows = [before.log_probs.numpy(), *whole.log_probs.numpy()]
     pairs = zip(rows, token_ids, strict=False)
-    return float(sum(temper(row.astype(np.float64))[token] for row, token in pairs))
+    return float(sum(temper(row)[token] for row, token in pairs))
 
 
 def word_log_prob(

@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +16,7 @@ from models.errors import CorruptFileError, MismatchError
 EOS = "</s>"
 BOS = "<s>"
 UNK = "<unk>"
+_MOST_REMEMBERED = 1 << 14  # words, a few megabytes
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Tokenizer(ABC):
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         """Wrap a Hugging Face tokenizer; raises MismatchError where its vocabulary is unfit."""
         self._backend = backend
+        self._surfaces: dict[bytes, str] = {}
+        self._spellings: dict[str, list[list[int]]] = {}
         ids = backend.get_vocab().values()
         if sorted(ids) != list(range(len(ids))):
             raise MismatchError("tokenizer.json: the token ids are not 0, 1, 2 and so on")
@@ -99,6 +102,10 @@ class Tokenizer(ABC):
     def encode(self, text: str) -> Encoding:
         """Encode natural text. White space only separates words; no BOS or EOS is added."""
 
+    def encode_ids(self, text: str) -> list[int]:
+        """Return `encode`'s token ids alone, which is faster."""
+        return self.encode(text).token_ids
+
     @abstractmethod
     def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
         """Encode lines of a corpus in the corpus' own form, many at a time."""
@@ -126,6 +133,24 @@ class Tokenizer(ABC):
         words in a row ("New York") are one sequence of several words.
         """
 
+    def remembered_surface(self, word: bytes) -> str:
+        """Return `surface`, looked up where it was asked for before."""
+        found = self._surfaces.get(word)
+        if found is None:
+            if len(self._surfaces) >= _MOST_REMEMBERED:
+                self._surfaces.clear()
+            found = self._surfaces[word] = self.surface(word)
+        return found
+
+    def remembered_spellings(self, word: str) -> list[list[int]]:
+        """Return `spellings`, looked up where they were asked for before."""
+        found = self._spellings.get(word)
+        if found is None:
+            if len(self._spellings) >= _MOST_REMEMBERED:
+                self._spellings.clear()
+            found = self._spellings[word] = self.spellings(word)
+        return found
+
     def encode_context(self, text: str) -> list[int]:
         """Encode text that is read but not scored: BOS, then the text, each line break an EOS.
 
@@ -135,7 +160,7 @@ class Tokenizer(ABC):
         for i, line in enumerate(re.split(r"\r\n|[\r\n]", text)):
             if i and token_ids[-1] not in (self.bos_id, self.eos_id):
                 token_ids.append(self.eos_id)
-            token_ids += self.encode(line).token_ids
+            token_ids += self.encode_ids(line)
         return token_ids
 
     def is_word(self, surface: str) -> bool:
@@ -157,6 +182,35 @@ class Tokenizer(ABC):
         found = self.suggestible.copy()
         for i in np.flatnonzero(found):
             found[i] = self.is_word(self.surface(self.pieces[i]))
+        return found
+
+    @cached_property
+    def single_ids(self) -> np.ndarray:
+        """The ids that are true in ``single_words``, int64."""
+        return np.flatnonzero(self.single_words)
+
+    @cached_property
+    def is_piece(self) -> np.ndarray:
+        """Shape (V,), bool: all tokens but EOS."""
+        found: np.ndarray = np.arange(self.vocab_size) != self.eos_id
+        return found
+
+    @cached_property
+    def word_ends(self) -> np.ndarray:
+        """Shape (V,), float32: ``is_word_end`` less EOS as a weight."""
+        weights: np.ndarray = (self.is_word_end & self.is_piece).astype(np.float32)
+        return weights
+
+    @cached_property
+    def word_starts(self) -> np.ndarray:
+        """Shape (V,), bool: the token is a word, or one, not punctuation, may begin with it."""
+        found: np.ndarray = self.single_words | self.opens_word
+        return found
+
+    @cached_property
+    def unit_starts(self) -> np.ndarray:
+        """Shape (V,), bool: the token is a word or punctuation, or one may begin with it."""
+        found: np.ndarray = (self.suggestible | ~self.is_word_end) & self.is_piece
         return found
 
     @cached_property
@@ -185,15 +239,19 @@ class Tokenizer(ABC):
         first = bisect_left(pieces, rest)
         return ids[first : bisect_left(pieces, rest + b"\xff\xff\xff\xff", lo=first)]
 
-    def beginnings(self, rest: bytes) -> np.ndarray:
+    @cached_property
+    def unfinished(self) -> dict[bytes, list[int]]:
+        """The ids of non-empty pieces that end no word, by their bytes."""
+        found: dict[bytes, list[int]] = {}
+        for i in np.flatnonzero(~self.is_word_end).tolist():
+            if self.pieces[i]:
+                found.setdefault(self.pieces[i], []).append(i)
+        return found
+
+    def beginnings(self, rest: bytes) -> list[int]:
         """Return the ids of unfinished pieces that ``rest`` begins with, but not all of it."""
-        pieces, ids = self.alphabetical
-        found: list[int] = []
-        for length in range(1, len(rest)):
-            first = bisect_left(pieces, rest[:length])
-            last = bisect_right(pieces, rest[:length], lo=first)
-            found += (i for i in ids[first:last] if not self.is_word_end[i])
-        return np.array(found, dtype=np.int64)
+        found = (self.unfinished.get(rest[:length], ()) for length in range(1, len(rest)))
+        return [i for ids in found for i in ids]
 
 
 def _parse(text: str) -> tokenizers.Tokenizer:

@@ -99,6 +99,11 @@ class JoinedTokenizer(Tokenizer):
                 first = last
         return Encoding(token_ids, words)
 
+    def encode_ids(self, text: str) -> list[int]:
+        """Return `encode`'s token ids alone."""
+        ids: list[int] = self._backend.encode(text + " ", add_special_tokens=False).ids
+        return ids
+
     def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
         """Encode many lines on all cores."""
         batch = self._backend.encode_batch_fast(

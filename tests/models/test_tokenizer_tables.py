@@ -122,7 +122,7 @@ def test_completions_and_beginnings_are_those_of_a_plain_search(kind, rest):
         if p and rest.startswith(p) and p != rest and not tokenizer.is_word_end[i]
     ]
     assert sorted(tokenizer.completions(rest).tolist()) == completions
-    assert sorted(tokenizer.beginnings(rest).tolist()) == beginnings
+    assert sorted(tokenizer.beginnings(rest)) == beginnings
 
 
 def test_every_single_byte_is_found():
