@@ -7,6 +7,8 @@ import structlog
 
 from app.errors import NotReadyError
 from app.settings import Settings
+from app.threads import available_threads
+from models.backends.choose import choose_backend
 from models.checkpoint import load_checkpoint
 from models.errors import CheckpointError, UnknownModelError
 from models.forward import run
@@ -39,8 +41,8 @@ class Registry:
             if self.draining:
                 return
             try:
-                models[folder.name] = _load(folder)
-                log.info("model loaded", model=folder.name)
+                model = models[folder.name] = self._load(folder)
+                log.info("model loaded", model=folder.name, precision=model.backend.precision)
             except (CheckpointError, OSError) as error:
                 faults.append(str(error))
                 log.error("model left out", model=folder.name, reason=str(error))
@@ -66,6 +68,15 @@ class Registry:
         if not folders:
             faults.append(f"{self._models_dir}: holds no checkpoint folder")
         return folders
+
+    def _load(self, folder: Path) -> LanguageModel:
+        # A link to a checkpoint is asked for by the name of the link.
+        model = replace(load_checkpoint(folder), name=folder.name)
+        threads = self._settings.threads or available_threads()
+        model = choose_backend(model, self._settings.precision, threads=threads)
+        # The first question tabulates the vocabulary, which is nothing for a user to wait for.
+        run(next_word(model, "", top_k=1, prefix="a", words_only=False), model)
+        return model
 
     def get(self, name: str | None = None) -> LanguageModel:
         """Return the model of this name, or the default.
@@ -94,11 +105,3 @@ class Registry:
         if self.draining:
             raise NotReadyError("The service is shutting down.")
         self.get()
-
-
-def _load(folder: Path) -> LanguageModel:
-    # A link to a checkpoint is asked for by the name of the link.
-    model = replace(load_checkpoint(folder), name=folder.name)
-    # The first question tabulates the vocabulary, which is nothing for a user to wait for.
-    run(next_word(model, "", top_k=1, prefix="a", words_only=False), model)
-    return model

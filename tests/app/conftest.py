@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from app.application import create_app
 from app.settings import Settings
+from models.backends.choose import choose_backend
 from models.checkpoint import load_checkpoint, save_checkpoint
 from models.language_model import LanguageModel
 from models.networks import build_network, network_config
@@ -73,8 +74,11 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def models(models_dir: Path) -> dict[str, LanguageModel]:
-    """The same models, loaded without the service."""
-    return {name: load_checkpoint(models_dir / name) for name in (SUBWORD, WORD)}
+    """The same models, computed in the same way, without the service."""
+    return {
+        name: choose_backend(load_checkpoint(models_dir / name), "auto", threads=1)
+        for name in (SUBWORD, WORD)
+    }
 
 
 @pytest.fixture(scope="session")

@@ -55,13 +55,15 @@ def test_generation_stops_when_its_client_goes(settings: Settings, passes, strea
 
 
 def test_a_waiting_request_whose_client_goes_is_never_begun(settings: Settings, passes):
+    one_by_one = settings.model_copy(update={"running_items": 1})
+
     async def scenario() -> None:
-        async with asyncio.timeout(20), ready_app(settings) as app:
+        async with asyncio.timeout(20), ready_app(one_by_one) as app:
             first = Caller(app, "/generate", {"text": "we", "max_tokens": 20, "stop": []})
             while not passes:
                 await asyncio.sleep(0.005)
             waiting = Caller(app, "/generate", LONG | {"n": 7})
-            last = Caller(app, "/generate", {"text": "we", "max_tokens": 2, "n": 5})
+            last = Caller(app, "/generate", {"text": "you", "max_tokens": 2, "n": 5})
             await asyncio.sleep(0.02)
             waiting.leave()
             await asyncio.gather(first.call, waiting.call, last.call)

@@ -108,18 +108,41 @@ def test_it_drains_unready_but_answering_and_then_ends(models_dir: Path, tmp_pat
         assert process.wait(20) == 0
 
 
-def test_it_cuts_short_what_takes_too_long(models_dir: Path, tmp_path: Path):
+@pytest.mark.parametrize("stream", [True, False])
+def test_it_cuts_short_what_takes_too_long_and_says_so(models_dir: Path, tmp_path: Path, stream):
     settings = {"MAX_TOKENS": "1000000", "SHUTDOWN_SECONDS": "1"}
     with served(models_dir, tmp_path, **settings) as (process, client, _):
         wait_for(client, process, "/ready")
         body = {"text": "we", "strategy": "sample", "n": 16, "max_tokens": 1_000_000}
-        body |= {"stream": True, "temperature": 100}
-        with client.stream("POST", "/generate", json=body) as response:
-            assert next(response.iter_lines()) == "event: text"
-            process.send_signal(signal.SIGTERM)
-            stopped = time.monotonic()
-            assert process.wait(20) == 0
-            assert time.monotonic() - stopped < 8
+        body |= {"stream": stream, "temperature": 100}
+        received: list[str] = []
+        started = threading.Event()
+
+        def ask() -> None:
+            with client.stream("POST", "/generate", json=body) as response:
+                received.append(str(response.status_code))
+                for line in response.iter_lines():
+                    started.set()
+                    received.append(line)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        if stream:
+            assert started.wait(20)
+        else:
+            time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        stopped = time.monotonic()
+        assert process.wait(20) == 0
+        assert time.monotonic() - stopped < 8
+        asking.join(20)
+    assert received[0] == ("200" if stream else "503")
+    if stream:
+        last = max(i for i, line in enumerate(received) if line.startswith("event: "))
+        assert received[last] == "event: error"
+    problem = json.loads(received[last + 1].removeprefix("data: ") if stream else received[1])
+    assert problem["status"] == 503
+    assert "shutting down" in problem["detail"]
 
 
 def test_it_ends_while_loading(models_dir: Path, tmp_path: Path):

@@ -1,0 +1,36 @@
+"""The child's end of a `Worker`: commands come in, one line of JSON each, and answers go out."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Handlers = Mapping[str, Callable[..., Any]]
+
+
+def answer_commands(make: Callable[[], Handlers]) -> None:
+    """Answer until the parent closes the pipe.
+
+    Args:
+        make: Imports what is measured and returns what to do for each command. A library that is
+            missing raises ImportError there, and the parent hears of it.
+    """
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
+    try:
+        handlers = make()
+    except ImportError as error:
+        print(json.dumps({"missing": str(error)}), file=answers)
+        return
+    print(json.dumps({"result": "ready"}), file=answers)
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            result = handlers[command.pop("do")](**command)
+        except ImportError as error:
+            print(json.dumps({"missing": str(error)}), file=answers)
+        except Exception as error:
+            print(json.dumps({"error": f"{type(error).__name__}: {error}"}), file=answers)
+        else:
+            print(json.dumps({"result": result}), file=answers)

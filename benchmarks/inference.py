@@ -1,0 +1,304 @@
+"""Speed of the networks against peers, side by side in one run.
+
+::
+
+    python -m benchmarks.inference --peers PEERS/bin/python
+
+``PEERS`` is an environment of its own that holds what `benchmarks/peers.txt` lists. All sides have
+the same sizes (`benchmarks/sizes.py`), random weights, and up to ``--threads`` threads: each side
+runs with the number of them that is fastest for it, which is measured first. Every side is a
+process that works on command and is stopped while another works; rounds alternate their order.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import sizes
+from benchmarks.report import machine, write_report
+from benchmarks.rows import Figure, Row, Side, fastest
+from benchmarks.worker import Crew, MissingError
+
+MILLISECONDS = 1e3
+LSTM_CONTEXTS = (64, 512, 1024, 2048, 4096)  # tokens
+TRANSFORMER_CONTEXTS = (64, 128, 224, 512, 1024, 4096)  # tokens; attention reaches back over 256
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the rows are measured with.
+
+    Attributes:
+        crew: The workers.
+        threads: Most threads of a side.
+        steps: Of one measurement.
+        calls: Of one measurement of scoring.
+        models: Folder for the peers' models.
+        console: Tells what is going on.
+    """
+
+    crew: Crew
+    threads: int
+    steps: int
+    calls: int
+    models: Path
+    console: Console
+
+    def side(
+        self,
+        name: str,
+        module: str,
+        do: str,
+        settings: Sequence[dict[str, int]] | None = None,
+        *,
+        scale: float = 1.0,
+        more_is_better: bool = False,
+        **arguments: Any,
+    ) -> Side:
+        """Return a side at the setting that is fastest for it.
+
+        Args:
+            name: As the table shows it.
+            module: Of this package, which a worker runs.
+            do: The worker's command.
+            settings: Numbers of threads and, where it has them, workers to choose from.
+            scale: What the worker's answer is multiplied by.
+            more_is_better: Whether the answer is a rate.
+            arguments: Of the command.
+        """
+        counts = sorted({1, self.threads})
+        choices = settings or [{"threads": count} for count in counts]
+        candidates = []
+        try:
+            for choice in choices:
+                # A side that takes its threads from its environment is not told of them.
+                told = choice if module in _TOLD else {}
+                worker = self.crew.get(module, threads=choice["threads"])
+                label = ", ".join(_plural(count, what) for what, count in choice.items())
+                measure = _measure(worker.call, do, scale, {**arguments, **told})
+                if not candidates:
+                    measure()  # makes models and warms up; a setting's own first turn comes later
+                candidates.append(Side(f"{name} ({label})", measure))
+            return fastest(candidates, more_is_better=more_is_better)
+        except MissingError as error:
+            return Side(name, None, missing=str(error))
+
+    def ours(self, name: str, do: str, **arguments: Any) -> list[Side]:
+        """Return our sides, the fastest backend that is there first."""
+        native = self.side(f"nextword, native{name}", "ours", do, backend="native", **arguments)
+        exact = self.side(f"nextword, torch float32{name}", "ours", do, backend="torch", **arguments)
+        if native.missing:
+            return [exact, native]
+        kind = arguments.get("kind", "transformer")
+        worker = self.crew.get("ours", threads=1)
+        multiplied = worker.call("precision", kind=kind, backend="native")
+        native.name = native.name.replace("native", f"native {multiplied}", 1)
+        return [native, exact]
+
+    def ctranslate(self, do: str, **arguments: Any) -> Side:
+        """Return CTranslate2; a batch can be shared out among workers of one thread each."""
+        settings = [{"workers": 1, "threads": count} for count in sorted({1, self.threads})]
+        if self.threads > 1 and arguments.get("batch") != 1:
+            settings.append({"workers": self.threads, "threads": 1})
+        folder = str(self.models / "gpt2")
+        return self.side(
+            "CTranslate2 int8", "peers.ctranslate", do, settings, folder=folder, **arguments
+        )
+
+
+_TOLD = ("peers.ctranslate", "peers.onnx_lstm")
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what if count > 1 else what.removesuffix('s')}"
+
+
+def _measure(
+    call: Callable[..., Any], do: str, scale: float, arguments: dict[str, Any]
+) -> Callable[[], Figure]:
+    return lambda: Figure(call(do, **arguments) * scale)
+
+
+def transformer_step(bench: Bench, batch: int) -> Row:
+    """Compare a step of the Transformer; at batch 1 and others."""
+    task = {"batch": batch, "cached": sizes.CACHED, "steps": bench.steps, "scale": MILLISECONDS}
+    folder = str(bench.models / "gpt2")
+    eager = "transformers eager float32"
+    return Row(
+        f"step-{batch}",
+        f"One step, batch {batch}: Transformer d256 L6, 33,278 words, {sizes.CACHED} cached",
+        "ms",
+        False,
+        [
+            *bench.ours("", "step", kind="transformer", **task),
+            bench.ctranslate("step", **task),
+            bench.side(eager, "peers.huggingface", "step", folder=folder, **task),
+        ],
+        note="greedy; SwiGLU 704 with rotary positions here, GELU 1024 with learnt positions there: "
+        "2% more weights a block for us. All but CTranslate2 return the log-probabilities of all "
+        "words; CTranslate2 the chosen word alone, which is less work. Its step is what a "
+        "continuation gets longer by, so its prompt and call cost nothing.",
+    )
+
+
+def lstm_step(bench: Bench) -> Row:
+    """Compare a step of the LSTM."""
+    task = {"steps": bench.steps, "scale": MILLISECONDS}
+    path = str(bench.models / "lstm.onnx")
+    return Row(
+        "step-lstm",
+        "One step, batch 1: LSTM 2x512, tied, 33,278 words",
+        "ms",
+        False,
+        [
+            *bench.ours("", "step", kind="lstm", batch=1, cached=sizes.CACHED, **task),
+            bench.side("ONNX Runtime float32", "peers.onnx_lstm", "step", path=path, **task),
+            bench.side("torch eager float32", "peers.torch_lstm", "step", **task),
+        ],
+        note="every side returns the log-probabilities of all words, and takes the most probable.",
+    )
+
+
+def context_cost(bench: Bench, kind: str) -> Row:
+    """Measure a step behind contexts of several lengths: the first side is the shortest."""
+    contexts = LSTM_CONTEXTS if kind == "lstm" else TRANSFORMER_CONTEXTS
+    steps = min(bench.steps, 32)  # few, so that a length means something
+    sides, curve = [], []
+    for backend in ("native", "torch"):
+        choice = [{"threads": 1}]  # it is the growth that counts, and one thread waits for none
+        for cached in contexts:
+            side = bench.side(
+                f"nextword, {backend}, {cached:,} tokens read",
+                "ours",
+                "step",
+                choice,
+                kind=kind,
+                backend=backend,
+                batch=1,
+                cached=cached,
+                steps=steps,
+                scale=MILLISECONDS,
+            )
+            if side.missing and sides and sides[-1].missing:
+                continue  # said once
+            sides.append(side)
+            curve.append((backend, cached))
+    title = "LSTM 2x512" if kind == "lstm" else "Transformer d256 L6, which reaches back over 256"
+    order = sorted(range(len(sides)), key=lambda i: bool(sides[i].missing))
+    return Row(
+        f"context-{kind}",
+        f"One step against the context read before it: {title}",
+        "ms",
+        False,
+        [sides[i] for i in order],
+        curve=[curve[i] for i in order],
+        x_label="tokens read before",
+        note="the last column is what a step costs compared with the first line.",
+    )
+
+
+def scoring(bench: Bench) -> Row:
+    """Compare the scoring of sentences."""
+    task = {"calls": bench.calls, "more_is_better": True}
+    path = str(bench.models / "5-gram.arpa")
+    once = [{"threads": 1}]
+    return Row(
+        "score",
+        f"Scoring, {sizes.SENTENCES} sentences of about 20 words a call: Transformer d256 L6",
+        "tokens/s",
+        True,
+        [
+            *bench.ours(", passes alone", "passes", **task),
+            *bench.ours(", from text to result", "score", **task),
+            bench.ctranslate("score", **task),
+            bench.side(
+                "KenLM 5-gram (no network: for orientation)",
+                "peers.kenlm_scorer",
+                "score",
+                once,
+                path=path,
+                **task,
+            ),
+        ],
+        note="CTranslate2 is given words, and so does what our passes alone do; "
+        "tokens are words and one end of sentence each.",
+    )
+
+
+def generation(bench: Bench) -> Row:
+    """Compare the generation of continuations."""
+    return Row(
+        "generate",
+        f"Generating {sizes.GENERATED} tokens, {sizes.SEQUENCES} sequences: Transformer d256 L6",
+        "tokens/s",
+        True,
+        [
+            *bench.ours("", "generate", more_is_better=True),
+            bench.ctranslate("generate", more_is_better=True),
+        ],
+        note="greedy; prompts of eight words included; ours from text to text with every token's "
+        "log-probability, CTranslate2 from words to words.",
+    )
+
+
+ROWS: dict[str, Callable[[Bench], Row]] = {
+    "step-1": lambda bench: transformer_step(bench, 1),
+    "step-32": lambda bench: transformer_step(bench, 32),
+    "step-lstm": lstm_step,
+    "context-lstm": lambda bench: context_cost(bench, "lstm"),
+    "context-transformer": lambda bench: context_cost(bench, "transformer"),
+    "score": scoring,
+    "generate": generation,
+}
+
+
+def main() -> None:
+    """Measure the rows that were asked for and report them."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--peers", type=Path, help="Python of the peers' environment")
+    parser.add_argument("--rows", default=",".join(ROWS), help=f"some of {', '.join(ROWS)}")
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each side")
+    parser.add_argument("--threads", type=int, default=2, help="most threads of a side")
+    parser.add_argument("--steps", type=int, default=64, help="steps of a measurement, 2 to 120")
+    parser.add_argument("--calls", type=int, default=3, help="calls of a measurement of scoring")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder to fill")
+    arguments = parser.parse_args()
+    names = arguments.rows.split(",")
+    if unknown := sorted(set(names) - set(ROWS)):
+        parser.error(f"no row {unknown[0]}; there are {', '.join(ROWS)}")
+    if not 2 <= arguments.steps <= 120:
+        parser.error("--steps must be between 2 and 120")
+
+    # Stopped workers would outlive this process: end them, and report, also where it is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    out = arguments.out.resolve()
+    models = out / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    console = Console(stderr=True)
+    rows: list[Row] = []
+    try:
+        with Crew(arguments.peers, out / "inference.log") as crew:
+            bench = Bench(
+                crew, arguments.threads, arguments.steps, arguments.calls, models, console
+            )
+            for name in names:
+                with console.status(f"{name}: starting the sides") as status:
+                    row = ROWS[name](bench)
+                    status.update(f"{name}: {arguments.rounds} rounds")
+                    rows.append(row)
+                    row.run(arguments.rounds)
+                console.print(f"{name}: measured")
+    finally:
+        if rows:
+            about = {**machine(), "threads": f"up to {bench.threads}", "rounds": arguments.rounds}
+            print(write_report(rows, out, "inference", about))
+
+
+if __name__ == "__main__":
+    main()
