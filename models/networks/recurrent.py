@@ -4,7 +4,7 @@ The regularisation between layers is plain dropout (Zaremba et al. 2014); the ou
 share its weights with the embedding (Press & Wolf 2017).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, cast
 
@@ -37,6 +37,23 @@ class RecurrentConfig:
     num_layers: int
     dropout: float = 0.0
     tied: bool = True
+
+    def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Yield every weight's name and shape."""
+        width, hidden = self.embedding_size, self.hidden_size
+        gates = {"rnn": 1, "gru": 3, "lstm": 4}[self.kind] * hidden
+        yield "embedding.weight", (self.num_ids, width)
+        yield "output_bias", (self.vocab_size,)
+        if not self.tied:
+            yield "output", (self.vocab_size, width)
+        if hidden != width:
+            yield "projection.weight", (width, hidden)
+            yield "projection.bias", (width,)
+        for layer in range(self.num_layers):
+            yield f"layers.weight_ih_l{layer}", (gates, hidden if layer else width)
+            yield f"layers.weight_hh_l{layer}", (gates, hidden)
+            yield f"layers.bias_ih_l{layer}", (gates,)
+            yield f"layers.bias_hh_l{layer}", (gates,)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ over the last ``context_length`` tokens, whether they stand in the same call or 
 text read in pieces gives the numbers of the text read whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -52,6 +52,22 @@ class TransformerConfig:
                 f"embedding_size {self.embedding_size} must be a multiple of "
                 f"2 x num_heads {self.num_heads}"
             )
+
+    def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Yield every weight's name and shape."""
+        width, inner = self.embedding_size, self.feedforward_size
+        yield "embedding.weight", (self.num_ids, width)
+        yield "output_bias", (self.vocab_size,)
+        yield "norm.weight", (width,)
+        if not self.tied:
+            yield "output", (self.vocab_size, width)
+        for layer in range(self.num_layers):
+            yield f"blocks.{layer}.attention_norm.weight", (width,)
+            yield f"blocks.{layer}.qkv.weight", (3 * width, width)
+            yield f"blocks.{layer}.attention_output.weight", (width, width)
+            yield f"blocks.{layer}.feedforward_norm.weight", (width,)
+            yield f"blocks.{layer}.feedforward_input.weight", (2 * inner, width)
+            yield f"blocks.{layer}.feedforward_output.weight", (width, inner)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import numpy as np
 import tokenizers
-from sacremoses import MosesDetokenizer, MosesTokenizer
 from tokenizers import pre_tokenizers
 
 from models.tokenizers.base import UNK, Encoding, Tokenizer, WordSpan
@@ -41,6 +40,9 @@ class WikitextTokenizer(Tokenizer):
         self.is_word_end = np.array([i != self.eos_id for i in range(self.vocab_size)])
         self.pieces = [(backend.id_to_token(i) or "").encode() for i in range(self.vocab_size)]
         self.pieces[self.eos_id] = b""
+        # Imported here, for that takes a third of a second, and few models need it.
+        from sacremoses import MosesDetokenizer, MosesTokenizer
+
         self._moses = MosesTokenizer(lang="en")
         self._unmoses = MosesDetokenizer(lang="en")
 
