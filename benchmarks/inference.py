@@ -13,121 +13,31 @@ process that works on command and is stopped while another works; rounds alterna
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks import sizes
+from benchmarks.bench import Bench
 from benchmarks.report import machine, write_report
-from benchmarks.rows import Figure, Row, Side, fastest
-from benchmarks.worker import Crew, MissingError
+from benchmarks.rows import Row, Side
+from benchmarks.worker import Crew
 
 MILLISECONDS = 1e3
 LSTM_CONTEXTS = (64, 512, 1024, 2048, 4096)  # tokens
 TRANSFORMER_CONTEXTS = (64, 128, 224, 512, 1024, 4096)  # tokens; attention reaches back over 256
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What the rows are measured with.
-
-    Attributes:
-        crew: The workers.
-        threads: Most threads of a side.
-        steps: Of one measurement.
-        calls: Of one measurement of scoring.
-        models: Folder for the peers' models.
-        console: Tells what is going on.
-    """
-
-    crew: Crew
-    threads: int
-    steps: int
-    calls: int
-    models: Path
-    console: Console
-
-    def side(
-        self,
-        name: str,
-        module: str,
-        do: str,
-        settings: Sequence[dict[str, int]] | None = None,
-        *,
-        scale: float = 1.0,
-        more_is_better: bool = False,
-        **arguments: Any,
-    ) -> Side:
-        """Return a side at the setting that is fastest for it.
-
-        Args:
-            name: As the table shows it.
-            module: Of this package, which a worker runs.
-            do: The worker's command.
-            settings: Numbers of threads and, where it has them, workers to choose from.
-            scale: What the worker's answer is multiplied by.
-            more_is_better: Whether the answer is a rate.
-            arguments: Of the command.
-        """
-        counts = sorted({1, self.threads})
-        choices = settings or [{"threads": count} for count in counts]
-        candidates = []
-        try:
-            for choice in choices:
-                # A side that takes its threads from its environment is not told of them.
-                told = choice if module in _TOLD else {}
-                worker = self.crew.get(module, threads=choice["threads"])
-                label = ", ".join(_plural(count, what) for what, count in choice.items())
-                measure = _measure(worker.call, do, scale, {**arguments, **told})
-                if not candidates:
-                    measure()  # makes models and warms up; a setting's own first turn comes later
-                candidates.append(Side(f"{name} ({label})", measure))
-            return fastest(candidates, more_is_better=more_is_better)
-        except MissingError as error:
-            return Side(name, None, missing=str(error))
-
-    def ours(self, name: str, do: str, **arguments: Any) -> list[Side]:
-        """Return our sides, the fastest backend that is there first."""
-        native = self.side(f"nextword, native{name}", "ours", do, backend="native", **arguments)
-        exact = self.side(f"nextword, torch float32{name}", "ours", do, backend="torch", **arguments)
-        if native.missing:
-            return [exact, native]
-        kind = arguments.get("kind", "transformer")
-        worker = self.crew.get("ours", threads=1)
-        multiplied = worker.call("precision", kind=kind, backend="native")
-        native.name = native.name.replace("native", f"native {multiplied}", 1)
-        return [native, exact]
-
-    def ctranslate(self, do: str, **arguments: Any) -> Side:
-        """Return CTranslate2; a batch can be shared out among workers of one thread each."""
-        settings = [{"workers": 1, "threads": count} for count in sorted({1, self.threads})]
-        if self.threads > 1 and arguments.get("batch") != 1:
-            settings.append({"workers": self.threads, "threads": 1})
-        folder = str(self.models / "gpt2")
-        return self.side(
-            "CTranslate2 int8", "peers.ctranslate", do, settings, folder=folder, **arguments
-        )
-
-
-_TOLD = ("peers.ctranslate", "peers.onnx_lstm")
-
-
-def _plural(count: int, what: str) -> str:
-    return f"{count} {what if count > 1 else what.removesuffix('s')}"
-
-
-def _measure(
-    call: Callable[..., Any], do: str, scale: float, arguments: dict[str, Any]
-) -> Callable[[], Figure]:
-    return lambda: Figure(call(do, **arguments) * scale)
-
-
 def transformer_step(bench: Bench, batch: int) -> Row:
     """Compare a step of the Transformer; at batch 1 and others."""
-    task = {"batch": batch, "cached": sizes.CACHED, "steps": bench.steps, "scale": MILLISECONDS}
+    task: dict[str, Any] = {
+        "batch": batch,
+        "cached": sizes.CACHED,
+        "steps": bench.steps,
+        "scale": MILLISECONDS,
+    }
     folder = str(bench.models / "gpt2")
     eager = "transformers eager float32"
     return Row(
@@ -140,16 +50,16 @@ def transformer_step(bench: Bench, batch: int) -> Row:
             bench.ctranslate("step", **task),
             bench.side(eager, "peers.huggingface", "step", folder=folder, **task),
         ],
-        note="greedy; SwiGLU 704 with rotary positions here, GELU 1024 with learnt positions there: "
-        "2% more weights a block for us. All but CTranslate2 return the log-probabilities of all "
-        "words; CTranslate2 the chosen word alone, which is less work. Its step is what a "
+        note="greedy; SwiGLU 704 with rotary positions here, GELU 1024 with learnt positions "
+        "there: 2% more weights a block for us. All but CTranslate2 return log-probabilities of "
+        "all words; CTranslate2 the chosen word alone, which is less work. Its step is what a "
         "continuation gets longer by, so its prompt and call cost nothing.",
     )
 
 
 def lstm_step(bench: Bench) -> Row:
     """Compare a step of the LSTM."""
-    task = {"steps": bench.steps, "scale": MILLISECONDS}
+    task: dict[str, Any] = {"steps": bench.steps, "scale": MILLISECONDS}
     path = str(bench.models / "lstm.onnx")
     return Row(
         "step-lstm",
@@ -169,7 +79,8 @@ def context_cost(bench: Bench, kind: str) -> Row:
     """Measure a step behind contexts of several lengths: the first side is the shortest."""
     contexts = LSTM_CONTEXTS if kind == "lstm" else TRANSFORMER_CONTEXTS
     steps = min(bench.steps, 32)  # few, so that a length means something
-    sides, curve = [], []
+    sides: list[Side] = []
+    curve: list[tuple[str, float]] = []
     for backend in ("native", "torch"):
         choice = [{"threads": 1}]  # it is the growth that counts, and one thread waits for none
         for cached in contexts:
@@ -205,7 +116,7 @@ def context_cost(bench: Bench, kind: str) -> Row:
 
 def scoring(bench: Bench) -> Row:
     """Compare the scoring of sentences."""
-    task = {"calls": bench.calls, "more_is_better": True}
+    task: dict[str, Any] = {"calls": bench.calls, "more_is_better": True}
     path = str(bench.models / "5-gram.arpa")
     once = [{"threads": 1}]
     return Row(
@@ -226,7 +137,7 @@ def scoring(bench: Bench) -> Row:
                 **task,
             ),
         ],
-        note="CTranslate2 is given words, and so does what our passes alone do; "
+        note="CTranslate2 and our passes alone are given words that are split already; "
         "tokens are words and one end of sentence each.",
     )
 
@@ -275,7 +186,7 @@ def main() -> None:
     if not 2 <= arguments.steps <= 120:
         parser.error("--steps must be between 2 and 120")
 
-    # Stopped workers would outlive this process: end them, and report, also where it is told to end.
+    # Stopped workers would outlive this process: end them, and report, where it is told to end too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     out = arguments.out.resolve()
     models = out / "models"
@@ -284,9 +195,7 @@ def main() -> None:
     rows: list[Row] = []
     try:
         with Crew(arguments.peers, out / "inference.log") as crew:
-            bench = Bench(
-                crew, arguments.threads, arguments.steps, arguments.calls, models, console
-            )
+            bench = Bench(crew, arguments.threads, arguments.steps, arguments.calls, models)
             for name in names:
                 with console.status(f"{name}: starting the sides") as status:
                     row = ROWS[name](bench)

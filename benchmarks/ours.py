@@ -32,9 +32,7 @@ def random_network(values: dict[str, Any]) -> Network:
 @cache
 def word_tokenizer() -> Tokenizer:
     """Return a tokenizer of the made-up words; ``<unk>`` and the end of sentence are two more."""
-    return train_tokenizer(
-        "word", [" ".join(words(sizes.WORDS + 1))], vocab_size=sizes.VOCABULARY
-    )
+    return train_tokenizer("word", [" ".join(words(sizes.WORDS + 1))], vocab_size=sizes.VOCABULARY)
 
 
 @cache

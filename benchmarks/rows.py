@@ -30,12 +30,14 @@ class Side:
         name: As the table shows it.
         measure: Takes one measurement.
         missing: Why it could not be measured; empty where it could.
+        setting: What it was tuned to, by name.
         figures: One a round.
     """
 
     name: str
     measure: Callable[[], Figure] | None
     missing: str = ""
+    setting: dict[str, int] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
 
     @property
@@ -72,15 +74,22 @@ class Row:
     curve: Sequence[tuple[str, float]] = ()
     x_label: str = ""
 
-    def run(self, rounds: int, on_turn: Callable[[], object] = lambda: None) -> None:
-        """Measure all sides by turns; every other round in the opposite order."""
+    def run(self, rounds: int, *, warm_up: bool = False) -> None:
+        """Measure all sides by turns; every other round in the opposite order.
+
+        Args:
+            rounds: Measurements of each side.
+            warm_up: Take one more before them, which does not count.
+        """
         sides = [side for side in self.sides if side.measure is not None]
-        for number in range(rounds):
+        for number in range(rounds + warm_up):
             for side in sides if number % 2 == 0 else sides[::-1]:
                 assert side.measure is not None
                 time.sleep(PAUSE)
                 side.figures.append(side.measure())
-                on_turn()
+            if warm_up and number == 0:
+                for side in sides:
+                    side.figures.clear()
 
     def ratios(self, side: Side) -> list[float]:
         """Return how many times as fast the first side was as ``side``, round by round."""

@@ -24,13 +24,14 @@ GPT2 = {
     "n_head": 4,
     "n_inner": 1024,
 }
+LSTM_WIDTH, LSTM_LAYERS = 512, 2
 LSTM = {
     "kind": "lstm",
     "vocab_size": VOCABULARY,
     "num_ids": VOCABULARY + 1,
-    "embedding_size": 512,
-    "hidden_size": 512,
-    "num_layers": 2,
+    "embedding_size": LSTM_WIDTH,
+    "hidden_size": LSTM_WIDTH,
+    "num_layers": LSTM_LAYERS,
 }
 
 CACHED = 64  # positions read before a step, on average over the steps of one measurement

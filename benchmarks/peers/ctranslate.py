@@ -1,7 +1,11 @@
 """CTranslate2: GPT-2 in int8.
 
 On a processor of AMD its default product (oneDNN) is its fastest by far, so nothing is forced.
-Several workers of one thread are its own way to spend cores on a batch; see ``workers``.
+It has two ways to spend cores on a batch, and can cut a batch up. Commands take them as
+
+- ``workers``: parts of a batch that are computed at the same time;
+- ``threads``: of a worker;
+- ``at_once``: the most texts of a part, or 0 for no bound.
 """
 
 import time
@@ -36,12 +40,12 @@ def _generator(folder: str, workers: int, threads: int) -> Any:
     )
 
 
-def _generate(generator: Any, prompts: list[list[str]], tokens: int, share: int) -> float:
+def _generate(generator: Any, prompts: list[list[str]], tokens: int, at_once: int) -> float:
     """Return the seconds of greedy continuations of exactly this length."""
     began = time.perf_counter()
     results = generator.generate_batch(
         prompts,
-        max_batch_size=share,
+        max_batch_size=at_once,
         beam_size=1,
         sampling_topk=1,
         max_length=tokens,
@@ -55,13 +59,8 @@ def _generate(generator: Any, prompts: list[list[str]], tokens: int, share: int)
     return seconds
 
 
-def _share(batch: int, workers: int) -> int:
-    """Return how much of a batch each worker takes; 0 is all of it."""
-    return 0 if workers == 1 else -(-batch // workers)
-
-
 def step(
-    folder: str, workers: int, threads: int, batch: int, cached: int, steps: int
+    folder: str, workers: int, threads: int, at_once: int, batch: int, cached: int, steps: int
 ) -> float:
     """Return the seconds of one step more.
 
@@ -72,9 +71,8 @@ def step(
     generator = _generator(folder, workers, threads)
     length = cached - steps // 2
     prompts = [[BOS, *text.split()][:length] for text in _texts(batch, length)]
-    share = _share(batch, workers)
-    few = _generate(generator, prompts, 1, share)
-    return (_generate(generator, prompts, 1 + steps, share) - few) / steps
+    few = _generate(generator, prompts, 1, at_once)
+    return (_generate(generator, prompts, 1 + steps, at_once) - few) / steps
 
 
 @cache
@@ -82,25 +80,23 @@ def _texts(count: int, length: int) -> list[str]:
     return sentences(count, seed=0, fewest=length, most=length)
 
 
-def score(folder: str, workers: int, threads: int, calls: int) -> float:
+def score(folder: str, workers: int, threads: int, at_once: int, calls: int) -> float:
     """Return scored tokens a second, so many calls of 32 sentences that are split into words."""
     generator = _generator(folder, workers, threads)
     texts = [[BOS, *text.split(), EOS] for text in sentences(sizes.SENTENCES, seed=1)]
-    share = _share(len(texts), workers)
     began = time.perf_counter()
     for _ in range(calls):
-        generator.score_batch(texts, max_batch_size=share)
+        generator.score_batch(texts, max_batch_size=at_once)
     seconds = time.perf_counter() - began
     return calls * sum(len(text) - 1 for text in texts) / seconds
 
 
-def generate(folder: str, workers: int, threads: int) -> float:
+def generate(folder: str, workers: int, threads: int, at_once: int) -> float:
     """Return generated tokens a second, all continuations in one call."""
     generator = _generator(folder, workers, threads)
     texts = sentences(sizes.SEQUENCES, seed=2, fewest=8, most=8)
     prompts = [[BOS, *text.split()] for text in texts]
-    share = _share(len(prompts), workers)
-    seconds = _generate(generator, prompts, sizes.GENERATED, share)
+    seconds = _generate(generator, prompts, sizes.GENERATED, at_once)
     return sizes.SEQUENCES * sizes.GENERATED / seconds
 
 

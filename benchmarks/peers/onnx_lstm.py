@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks import sizes
 from benchmarks.commands import Handlers, answer_commands
 
-WIDTH = sizes.LSTM["hidden_size"]
-LAYERS = sizes.LSTM["num_layers"]
+WIDTH = sizes.LSTM_WIDTH
+LAYERS = sizes.LSTM_LAYERS
 
 
 def _save(path: Path) -> None:

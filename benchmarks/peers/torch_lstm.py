@@ -16,9 +16,9 @@ class Model(nn.Module):
     def __init__(self) -> None:
         """Build the layers with random weights."""
         super().__init__()
-        width = sizes.LSTM["hidden_size"]
+        width = sizes.LSTM_WIDTH
         self.embedding = nn.Embedding(sizes.VOCABULARY, width)
-        self.layers = nn.LSTM(width, width, sizes.LSTM["num_layers"])
+        self.layers = nn.LSTM(width, width, sizes.LSTM_LAYERS)
         self.output = nn.Linear(width, sizes.VOCABULARY)
         self.output.weight = self.embedding.weight
 
