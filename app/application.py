@@ -1,16 +1,20 @@
 """The service as an ASGI application."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
 
 from app import errors
+from app.direct import DirectRoutes
 from app.engine.engine import Engine
+from app.metrics import Metrics
 from app.middleware import RequestMiddleware
 from app.registry import Registry
 from app.routes.questions import question_routes
@@ -18,6 +22,9 @@ from app.routes.service import service_routes
 from app.routes.tokens import token_routes
 from app.schemas.responses import Problem
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 _DESCRIPTION = """\
 Text prediction by language models trained on your own text: what word comes next, how likely a
@@ -28,10 +35,26 @@ Log-probabilities are natural logarithms. `null` means "not scored". Every answe
 """
 
 
-def create_app(settings: Settings) -> FastAPI:
+class Service(FastAPI):
+    """FastAPI behind what happens to every request, and behind the short way past it."""
+
+    def build_front(self, routes: Sequence[BaseRoute], metrics: Metrics) -> None:
+        """Let requests in, those for ``routes`` by the short way where they need no more."""
+        self._front = RequestMiddleware(DirectRoutes(super().__call__, routes), metrics)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the application's beginning and end."""
+        if scope["type"] == "http":
+            await self._front(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def create_app(settings: Settings) -> Service:
     """Return the service; its models are loaded when it starts, while it answers /health."""
-    registry = Registry(settings)
+    registry, metrics = Registry(settings), Metrics()
     driver = Engine(settings.limits())
+    metrics.watch(lambda: _engine_metrics(driver))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -41,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
         await driver.close()
         await loading
 
-    app = FastAPI(
+    app = Service(
         title="nextword",
         version=version("nextword"),
         description=_DESCRIPTION,
@@ -50,14 +73,24 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.registry, app.state.driver = registry, driver
-    app.add_middleware(RequestMiddleware)
+    app.state.registry, app.state.driver, app.state.metrics = registry, driver, metrics
     errors.install(app)
-    app.include_router(question_routes(settings, registry, driver))
-    app.include_router(token_routes(settings, registry))
-    app.include_router(service_routes(registry))
+    routers = (
+        question_routes(settings, registry, driver),
+        token_routes(settings, registry),
+        service_routes(registry, metrics),
+    )
+    for router in routers:
+        app.include_router(router)
+    app.build_front([route for router in routers for route in router.routes], metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _engine_metrics(engine: Engine) -> Iterable["Metric"]:
+    from app.engine.metrics import engine_metrics  # for the first who asks: it loads a library
+
+    return engine_metrics(engine.stats())
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

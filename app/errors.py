@@ -28,7 +28,12 @@ MEDIA_TYPE = "application/problem+json"
 CLIENT_GONE = 499  # nginx's; nobody receives it, but the log shows it
 _PLAINER = {
     "extra_forbidden": "Unknown field",
-    "model_attributes_type": "Input should be an object",
+    "model_type": "Input should be an object",
+}
+_RETRY_AFTER = {
+    "description": "Whole seconds after which there may be room.",
+    "required": True,
+    "schema": {"type": "integer", "minimum": 0},
 }
 _MOST_FIELDS = 20  # faults that one answer lists
 _LONGEST_FIELD = 100  # characters; the name of an unknown field is the client's
@@ -83,6 +88,8 @@ STATUSES: dict[type[Exception], int] = {
     DeadlineError: 503,
     NotReadyError: 503,
 }
+# Whatever else is raised is a bug.
+HANDLED: tuple[type[Exception], ...] = (*STATUSES, HTTPException)
 _ROUTING = {
     404: "There is nothing at this path; /docs lists what there is.",
     405: "This path takes other methods; the header Allow lists them.",
@@ -128,22 +135,25 @@ def problem_response(error: Exception, request_id: str) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every exception of the table, and those of routing, with problem details."""
+    """Answer every exception with problem details; one that is not in the table is a bug."""
 
     async def handle(request: Request, error: Exception) -> Response:
         return problem_response(error, request.state.request_id)
 
-    for exception in (*STATUSES, HTTPException):
+    for exception in (*HANDLED, Exception):
         app.add_exception_handler(exception, handle)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Declare problems for OpenAPI."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {
+    declared: dict[int | str, dict[str, Any]] = {
         status: {"description": HTTPStatus(status).phrase, "content": content}
         for status in statuses
     }
+    if busy := declared.get(STATUSES[BusyError]):
+        busy["headers"] = {"Retry-After": _RETRY_AFTER}
+    return declared
 
 
 def _field_problem(fault: dict[str, Any]) -> dict[str, str]:

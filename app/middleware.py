@@ -1,33 +1,32 @@
-"""What happens to every request: an id, a line in the log, and an answer even to a bug."""
+"""What happens to every request: an id, a line in the log, a measurement, and an answer always."""
 
+import os
 import re
 import time
 import traceback
-import uuid
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import problem_response
+from app.metrics import Metrics
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-
-log = structlog.get_logger()
 
 
 class RequestMiddleware:
     """The outermost layer. What users write never reaches the log."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         """Wrap ``app``."""
-        self._app = app
+        self._app, self._metrics = app, metrics
+        # Bound once: an unbound logger is put together anew for every line.
+        self._log = structlog.get_logger().bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        """Serve one request of HTTP."""
         started = time.perf_counter()
+        self._metrics.in_progress += 1
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
@@ -47,17 +46,21 @@ class RequestMiddleware:
                 f"{frame.filename}:{frame.lineno} in {frame.name}"
                 for frame in traceback.extract_tb(error.__traceback__)
             ]
-            log.error("bug", error=type(error).__name__, places=places, request_id=request_id)
+            self._log.error("bug", error=type(error).__name__, places=places, request_id=request_id)
             if not status:
                 response = problem_response(error, request_id)
                 await response(scope, receive, send_with_id)
         finally:
-            log.info(
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", None)
+            self._metrics.in_progress -= 1
+            self._metrics.observe(route, scope["method"], status, seconds)
+            self._log.info(
                 "request",
                 method=scope["method"],
-                route=getattr(scope.get("route"), "path", None),
+                route=route,
                 status=status,
-                milliseconds=round(1000 * (time.perf_counter() - started), 2),
+                milliseconds=round(1000 * seconds, 2),
                 request_id=request_id,
             )
 
@@ -66,4 +69,4 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode())
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()

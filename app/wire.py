@@ -4,14 +4,12 @@ FastAPI's own reading of bodies is replaced for three reasons: it takes NaN and 
 which then break its answer; it reads any size; and it ignores Content-Encoding.
 """
 
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import orjson
-from fastapi import Request, Response
-from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
-from starlette.requests import ClientDisconnect
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from app.errors import (
     BodyTooLargeError,
@@ -20,66 +18,83 @@ from app.errors import (
     UnsupportedMediaTypeError,
 )
 
+_JSON = b"application/json"
 
-class Answer(JSONResponse):
+
+class Answer(Response):
     """JSON of plain values and dataclasses; a number that is not finite becomes null."""
 
-    def render(self, content: Any) -> bytes:
-        """Return the body."""
-        return orjson.dumps(content)
+    media_type = _JSON.decode()
+
+    def __init__(self, content: Any) -> None:
+        """Write ``content``; the headers are just the two that it needs."""
+        self.status_code = 200
+        self.background = None
+        self.body = orjson.dumps(content)
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(self.body)),
+            (b"content-type", _JSON),
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body})
 
 
-class _ParsedRequest(Request):
-    """A request whose body has been read already."""
+async def read_json(request: Request, max_bytes: int) -> Any:
+    """Return the value of a request's body.
 
-    def __init__(self, request: Request, raw: bytes, value: Any) -> None:
-        super().__init__(request.scope, request.receive)
-        self._raw, self._value = raw, value
-
-    async def body(self) -> bytes:
-        return self._raw
-
-    async def json(self) -> Any:
-        return self._value
-
-
-def json_route(max_body_bytes: int) -> type[APIRoute]:
-    """Return the class of routes that read JSON bodies of at most this many bytes."""
-
-    class JSONRoute(APIRoute):
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handle = super().get_route_handler()
-            if self.body_field is None:
-                return handle
-
-            async def parse(request: Request) -> Response:
-                raw = await _read(request, max_body_bytes)
-                return await handle(_ParsedRequest(request, raw, _parse(raw)))
-
-            return parse
-
-    return JSONRoute
+    Raises:
+        UnsupportedMediaTypeError: It does not say that it is plain JSON.
+        BodyTooLargeError: It has more than ``max_bytes`` bytes, whatever it says it has.
+        MalformedBodyError: It is not JSON, or not Unicode.
+        ClientGoneError: The client went while it was being read.
+    """
+    _check_headers(request.scope, max_bytes)
+    return _parse(await _read(request.receive, max_bytes))
 
 
-async def _read(request: Request, max_body_bytes: int) -> bytes:
-    media_type, _, _ = request.headers.get("content-type", "").partition(";")
-    if media_type.strip().lower() != "application/json":
+def _check_headers(scope: Scope, max_bytes: int) -> None:
+    media_type = length = None
+    encoded = False
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            media_type = value if media_type is None else media_type
+        elif name == b"content-length":
+            length = value if length is None else length
+        elif name == b"content-encoding":
+            encoded = True
+    if media_type != _JSON and not _is_json(media_type):
         raise UnsupportedMediaTypeError("Content-Type must be application/json.")
-    if "content-encoding" in request.headers:
+    if encoded:
         raise UnsupportedMediaTypeError("The body must be sent without Content-Encoding.")
-    too_large = BodyTooLargeError(f"The body must have at most {max_body_bytes} bytes.")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and len(length) < 20 and int(length) > max_body_bytes:
-        raise too_large
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > max_body_bytes:
-                raise too_large
-    except ClientDisconnect:
-        raise ClientGoneError("The client has gone.") from None
-    return bytes(body)
+    if length is not None and length.isdigit() and len(length) < 20 and int(length) > max_bytes:
+        raise _too_large(max_bytes)
+
+
+def _is_json(media_type: bytes | None) -> bool:
+    return media_type is not None and media_type.partition(b";")[0].strip().lower() == _JSON
+
+
+async def _read(receive: Receive, max_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError("The client has gone.")
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return part if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(max_bytes: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"The body must have at most {max_bytes} bytes.")
 
 
 def _parse(raw: bytes) -> Any:

@@ -6,7 +6,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from app.answers import JSON, OnText, generate_answer, next_word_answer, rank_answer, score_answer
-from app.connection import while_connected
+from app.connection import peer, while_connected
+from app.direct import direct_route
 from app.driver import Driver
 from app.errors import responses
 from app.registry import Registry
@@ -15,7 +16,7 @@ from app.schemas.requests import GenerateRequest, NextWordRequest, RankRequest, 
 from app.schemas.responses import GenerateResponse, NextWordResponse, RankResponse, ScoreResponse
 from app.settings import Settings
 from app.streaming import stream_text
-from app.wire import Answer, json_route
+from app.wire import Answer
 from models.errors import InvalidRequestError
 
 _EVENTS = {
@@ -34,8 +35,8 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
     """Return the routes that ask a model about text."""
     router = APIRouter(
         tags=["questions"],
-        route_class=json_route(settings.max_body_bytes),
-        responses=responses(400, 404, 413, 415, 422, 503),
+        route_class=direct_route(settings.max_body_bytes),
+        responses=responses(400, 404, 413, 415, 422, 429, 503),
     )
     bounds = Bounds(settings)
 
@@ -44,7 +45,7 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
     async def post_next_word(request: Request, query: NextWordRequest) -> Response:
         """The most probable next words and their exact probabilities."""
         model = registry.get(query.model)
-        work = driver.run(model, next_word_answer(model, query))
+        work = driver.run(model, next_word_answer(model, query), client=peer(request))
         return Answer(await while_connected(request, work))
 
     @router.post("/score", response_model=ScoreResponse, summary="The likelihood of sentences")
@@ -52,7 +53,8 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
     async def post_score(request: Request, query: ScoreRequest) -> Response:
         """How likely each text is; each is scored alone."""
         model = registry.get(query.model)
-        work = driver.run(model, score_answer(model, query))
+        program, items = score_answer(model, query), len(query.texts)
+        work = driver.run(model, program, items=items, client=peer(request))
         return Answer(await while_connected(request, work))
 
     @router.post("/rank", response_model=RankResponse, summary="Alternatives in order")
@@ -60,7 +62,8 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
     async def post_rank(request: Request, query: RankRequest) -> Response:
         """Alternatives of one sentence, the best first."""
         model = registry.get(query.model)
-        work = driver.run(model, rank_answer(model, query))
+        program, items = rank_answer(model, query), len(query.candidates)
+        work = driver.run(model, program, items=items, client=peer(request))
         return Answer(await while_connected(request, work))
 
     @router.post(
@@ -77,7 +80,8 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
         model = registry.get(query.model)
 
         def start(on_text: OnText | None = None) -> Coroutine[Any, Any, JSON]:
-            return driver.run(model, generate_answer(model, query, on_text))
+            program = generate_answer(model, query, on_text)
+            return driver.run(model, program, items=query.sequences, client=peer(request))
 
         if query.stream:
             return await stream_text(request, start)

@@ -5,16 +5,18 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from app.answers import model_answer
+from app.direct import DirectRoute
 from app.errors import responses
+from app.metrics import MEDIA_TYPE, Metrics
 from app.registry import Registry
 from app.schemas.requests import ModelName
 from app.schemas.responses import ModelInfo, ModelList, Readiness, Status
 from app.wire import Answer
 
 
-def service_routes(registry: Registry) -> APIRouter:
+def service_routes(registry: Registry, metrics: Metrics) -> APIRouter:
     """Return the routes that ask no model anything."""
-    router = APIRouter(tags=["service"])
+    router = APIRouter(tags=["service"], route_class=DirectRoute)
 
     @router.get("/models", response_model=ModelList, responses=responses(503), summary="All models")
     async def get_models() -> Response:
@@ -45,5 +47,15 @@ def service_routes(registry: Registry) -> APIRouter:
         """503 until the models are loaded, and again while the service shuts down."""
         registry.check_ready()
         return Answer({"status": "ready", "models": registry.names()})
+
+    @router.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
+        summary="Measurements",
+    )
+    async def get_metrics() -> Response:
+        """What the service has counted since it started, in Prometheus's text format."""
+        return Response(metrics.render(), headers={"content-type": MEDIA_TYPE})
 
     return router

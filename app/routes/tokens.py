@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from app.direct import direct_route
 from app.errors import responses
 from app.registry import Registry
 from app.schemas.bounds import Bounds
@@ -12,7 +13,7 @@ from app.schemas.requests import DetokenizeRequest, ModelName, TokenizeRequest
 from app.schemas.responses import DetokenizeResponse, TokenizeResponse, TokenizerInfo
 from app.settings import Settings
 from app.special_tokens import encode_prompt, special_tokens
-from app.wire import Answer, json_route
+from app.wire import Answer
 from models.errors import InvalidRequestError
 
 _PROBLEMS = responses(400, 404, 413, 415, 422, 503)
@@ -20,7 +21,7 @@ _PROBLEMS = responses(400, 404, 413, 415, 422, 503)
 
 def token_routes(settings: Settings, registry: Registry) -> APIRouter:
     """Return the routes between text and token ids."""
-    router = APIRouter(tags=["tokens"], route_class=json_route(settings.max_body_bytes))
+    router = APIRouter(tags=["tokens"], route_class=direct_route(settings.max_body_bytes))
     bounds = Bounds(settings)
 
     @router.post(

@@ -200,6 +200,11 @@ class GenerateRequest(Request):
     )
     log_probs: bool = Field(False, description="Report each token.", examples=[False])
 
+    @property
+    def sequences(self) -> int:
+        """How many sequences are worked on side by side."""
+        return self.num_beams if self.strategy == "beam" else self.n
+
 
 class TokenizeRequest(Request):
     """Which tokens does the model read this text as? Give either `text` or `prompt`."""

@@ -1,0 +1,92 @@
+"""Work for a client that may go before it is done."""
+
+import asyncio
+
+import pytest
+from fastapi import Request
+
+from app.connection import peer, while_connected
+from app.errors import ClientGoneError
+
+
+class Connection:
+    """A client that goes after a while, and whether anybody looks."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.watched = seconds, 0
+        self.request = Request({"type": "http", "client": ("10.0.0.7", 1234)}, self._receive)
+
+    async def _receive(self) -> dict[str, str]:
+        self.watched += 1
+        await asyncio.sleep(self.seconds)
+        return {"type": "http.disconnect"}
+
+
+async def work(seconds: float, ended: list[str]) -> str:
+    try:
+        await asyncio.sleep(seconds)
+        return "done"
+    finally:
+        ended.append("ended")
+
+
+def run(seconds: float, leaves: float) -> tuple[str, int]:
+    async def scenario() -> tuple[str, int]:
+        connection = Connection(leaves)
+        ended: list[str] = []
+        async with asyncio.timeout(20):
+            try:
+                result = await while_connected(connection.request, work(seconds, ended))
+            except ClientGoneError:
+                result = "gone"
+                # Nothing is left of the cancelling: what comes behind can wait as ever.
+                assert asyncio.current_task().cancelling() == 0
+            assert ended == ["ended"]
+            await asyncio.sleep(0)
+            assert len(asyncio.all_tasks()) == 1  # nobody watches any more
+        return result, connection.watched
+
+    return asyncio.run(scenario())
+
+
+def test_nobody_watches_the_client_of_quick_work():
+    assert run(0, leaves=0) == ("done", 0)
+
+
+def test_work_ends_with_its_client():
+    assert run(30, leaves=0.01) == ("gone", 1)
+    assert run(30, leaves=0) == ("gone", 1)
+
+
+def test_work_ends_by_itself_while_its_client_is_watched():
+    assert run(0.1, leaves=30) == ("done", 1)
+
+
+def test_what_the_work_raises_arrives():
+    async def failing() -> None:
+        raise ValueError("as it was")
+
+    with pytest.raises(ValueError, match="as it was"):
+        asyncio.run(while_connected(Connection(30).request, failing()))
+
+
+@pytest.mark.parametrize("leaves", [0.05, 30])
+def test_being_cancelled_is_no_leaving(leaves):
+    """The service cancels a request; whether its client goes at that moment makes no difference."""
+
+    async def scenario() -> None:
+        ended: list[str] = []
+        request = Connection(leaves).request
+        task = asyncio.ensure_future(while_connected(request, work(30, ended)))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended == ["ended"]
+
+    asyncio.run(scenario())
+
+
+def test_a_client_is_known_by_its_address():
+    assert peer(Connection(0).request) == "10.0.0.7"
+    assert peer(Request({"type": "http", "client": None})) == ""
