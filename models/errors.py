@@ -8,6 +8,7 @@
     │   ├── CorruptFileError       truncated, not what its name says, or a pickle
     │   ├── FormatVersionError     written by another version of the format
     │   └── MismatchError          files that are whole but do not belong together
+    ├── BackendUnavailableError    a way to compute that this machine does not have
     ├── UnknownModelError          no model of that name is loaded
     └── InvalidRequestError        a question that cannot be answered as asked
 """
@@ -35,6 +36,10 @@ class FormatVersionError(CheckpointError):
 
 class MismatchError(CheckpointError):
     """Weights, configuration and tokenizer are whole but do not belong together."""
+
+
+class BackendUnavailableError(NextwordError):
+    """A way to compute networks that this machine does not have; the message says why."""
 
 
 class UnknownModelError(NextwordError):

@@ -1,0 +1,108 @@
+/* What the parts of the library share: packed matrices, a model, a call, a pool of threads. */
+#ifndef NEXTWORD_NATIVE_H
+#define NEXTWORD_NATIVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { LANES = 16 };   /* floats of a vector, outputs of a block */
+enum { PANEL = 64 };   /* outputs of a panel: four blocks, the four gates of sixteen LSTM units */
+enum { CHUNK = 512 };  /* words whose exponentials are summed in one go: fixed, so sums are too */
+enum { MOST_THREADS = 64 };
+
+/* Signed bytes w, one scale an output row: y = scales * (w x) + bias.
+ *
+ * Weights are laid out as they are read: panel by panel; in a panel for every four inputs the four
+ * weights of each of its 64 outputs. Outputs and inputs are padded with zeros.
+ */
+typedef struct {
+    int32_t panels;
+    int32_t inputs;       /* a multiple of 16 */
+    int32_t largest;      /* activations are rounded to -largest..largest: sums fit 32 bits */
+    int8_t *weights;      /* (panels, inputs / 4, PANEL, 4) */
+    int32_t *row_sums;    /* (panels * PANEL): 32768 * the sum of a row's weights, modulo 2^32 */
+    float *scales, *bias; /* (panels * PANEL) */
+} Matrix;
+
+enum { RNN, GRU, LSTM, TRANSFORMER };
+
+/* Sizes of a network; units, except where another unit is named. */
+typedef struct {
+    int32_t kind;
+    int32_t vocab_size; /* words */
+    int32_t num_ids;    /* rows of the embedding */
+    int32_t width;      /* of embedding and output layer */
+    int32_t hidden;     /* of the recurrent layers */
+    int32_t layers;
+    int32_t projected;  /* whether the hidden width is projected to the embedding's */
+    int32_t heads;
+    int32_t inner;      /* of the feed-forward layers */
+    int32_t window;     /* positions that attention sees, the reading one included */
+    int32_t block;      /* positions of a block of keys and values */
+    int32_t alone;      /* multiplications up to which a call is left to one thread */
+} Sizes;
+
+/* Memory for one call, kept for the next. */
+typedef struct Arena {
+    char *base;
+    size_t size, used, wanted;
+    void **spilled; /* what did not fit, freed at the next call; each begins with the one before */
+} Arena;
+
+/* What one thread claims at a time. ``thread`` counts from 0, the caller. */
+typedef void (*Task)(void *context, int chunk, int thread);
+typedef struct Pool Pool;
+
+typedef struct Model {
+    Sizes sizes;
+    const float *embedding; /* (num_ids, width), the network's own */
+    Matrix *matrices;       /* a layer's one after another; then the projection, the output layer */
+    int32_t num_matrices;
+    float *norms;           /* (2 * layers + 1, width padded): weights of the Transformer's norms */
+    float *rotations;       /* (ROTATIONS, head width): cosines, then sines */
+    Arena arena;
+    Pool *pool;             /* of the call under way; NULL: the caller works alone */
+} Model;
+
+enum { ROTATIONS = 1024 }; /* positions whose angles are kept ready */
+enum { WANT_NONE, WANT_LAST, WANT_ALL, WANT_TARGETS };
+
+/* The texts of one call, one entry each; addresses are those of memory that the caller keeps. */
+typedef struct {
+    int32_t texts;
+    const int32_t *lengths;    /* tokens to read */
+    const int32_t *tokens;     /* of all texts, one after another */
+    const int32_t *wants;
+    const int32_t *targets;    /* as many as ``tokens`` where any text wants targets */
+    float *const *outputs;     /* (1 or T, vocab_size), or (T,) for targets */
+    const float *const *before;/* recurrent: hidden vectors (layers, hidden), cells behind; or NULL */
+    float *const *after;
+    char *const *const *blocks;/* Transformer: the blocks of its positions, those to be read too */
+    const char *const *copies; /* a block to copy into the one where reading goes on; or NULL */
+    const int64_t *bases;      /* position of the first slot of the first block */
+    const int64_t *positions;  /* position of the first token to read */
+} Call;
+
+/* One set of instructions: everything between the tokens and the log-probabilities. */
+typedef void (*Step)(Model *model, const Call *call);
+void step_generic(Model *model, const Call *call);
+#if defined(__x86_64__)
+void step_avx2(Model *model, const Call *call);
+void step_avx512(Model *model, const Call *call);
+#endif
+
+int round_up(int value, int unit);
+void *arena_take(Arena *arena, size_t bytes); /* aligned for vectors, not cleared */
+void arena_reset(Arena *arena);
+void arena_free(Arena *arena);
+
+/* Bytes of one position of one layer in a block: keys, values, and a scale a head of each. */
+size_t slot_bytes(const Sizes *sizes);
+int head_width(const Sizes *sizes); /* padded */
+
+int pool_begin(Pool *pool);
+void pool_end(Pool *pool);
+void pool_run(Pool *pool, Task task, void *context, int chunks);
+int pool_threads(const Pool *pool); /* 1 for NULL */
+
+#endif

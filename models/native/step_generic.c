@@ -1,0 +1,7 @@
+/* For any processor. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi" /* vectors only ever pass between inlined functions */
+#endif
+#include "step.h"
+
+void step_generic(Model *model, const Call *call) { step(model, call); }
