@@ -3,9 +3,9 @@
 
 FROM python:3.11-slim AS builder
 
-# Only for `strip`, below.
+# `strip`, below, and a compiler for the library that models are computed by.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends binutils \
+    && apt-get install --yes --no-install-recommends binutils gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 
 # pip works from outside: the environment never holds it.
@@ -23,13 +23,14 @@ RUN site=/opt/nextword/lib/python3.11/site-packages \
     && strip --strip-unneeded $site/torch/lib/libtorch_cpu.so $site/torch/lib/libtorch_python.so \
     && /opt/nextword/bin/python -c 'import torch; print(torch.nn.Linear(2, 2)(torch.ones(2)))'
 
-COPY pyproject.toml LICENSE README.md /build/
+COPY pyproject.toml setup.py LICENSE README.md /build/
 COPY app /build/app
 COPY models /build/models
 COPY training /build/training
 # Compiled here, never checked against the sources' dates: a read-only container can't write bytecode of its own.
 # (torch's own test tools, left out, hold syntax of a newer Python.)
 RUN pip --python /opt/nextword/bin/python install --no-cache-dir --no-compile --no-deps --no-build-isolation /build \
+    && /opt/nextword/bin/python -B -c 'from models import native; print(native.instructions())' \
     && pip --python /opt/nextword/bin/python uninstall --yes setuptools \
     && python -m compileall -q -j 0 -x torch/testing/_internal --invalidation-mode unchecked-hash /opt/nextword/lib
 

@@ -40,11 +40,25 @@ create_venv() {
   "$base" -m venv --clear "$venv"
 }
 
+# The library of models/native is built where a C compiler is. Without one a wheel brings it: the same fast path on a
+# machine that has Python and nothing else. Where that can't be had either, models are computed in torch.
+provide_compiler() {
+  local name
+  if [ -n "${CC:-}" ]; then return; fi
+  for name in cc gcc clang; do
+    if command -v "$name" >/dev/null 2>&1; then return; fi
+  done
+  say "No C compiler found: installing one into $venv"
+  "$@" install --requirement "$root/requirements-build.txt" >&2 ||
+    say "warning: no C compiler; models will be computed in float32, which is slower"
+}
+
 install_locked() {
   local name=$1 stamp=$venv/.installed-$1 wanted installed='' lock arguments=()
   shift
   # The folder counts too: a moved environment has its old place written all through it.
-  wanted=$(cd "$root" && printf '%s\n' "$root" && cksum pyproject.toml "$@")
+  wanted=$(cd "$root" && printf '%s\n' "$root" && cksum pyproject.toml setup.py requirements-build.txt "$@" &&
+    cat models/native/*.[ch] | cksum)
   if [ -f "$stamp" ]; then installed=$(cat "$stamp"); fi
   if [ -x "$python" ] && [ "$installed" = "$wanted" ]; then return; fi
 
@@ -55,6 +69,7 @@ install_locked() {
   say "Installing the locked versions ($name). The first time takes minutes: torch is large."
   local pip=("$python" -m pip --disable-pip-version-check --quiet --no-input)
   "${pip[@]}" install "${arguments[@]}" >&2
+  provide_compiler "${pip[@]}"
   # setuptools is among what was just installed, so the build fetches nothing of its own.
   "${pip[@]}" install --no-deps --no-build-isolation --editable "$root" >&2
   printf '%s\n' "$wanted" >"$stamp"
