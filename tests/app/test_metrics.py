@@ -12,6 +12,7 @@ from app.application import create_app
 from app.metrics import BUCKETS, MEDIA_TYPE, Metrics
 from app.settings import Settings
 from tests.app.caller import Caller, ready_app
+from tests.app.conftest import SUBWORD
 
 REQUESTS = "nextword_http_requests_total"
 SECONDS = "nextword_http_request_duration_seconds"
@@ -99,6 +100,15 @@ def test_what_is_watched_is_collected_when_somebody_asks(service: TestClient):
     assert asked == []
     for i in (1, 2):
         assert samples(service.get("/metrics").text)["nextword_queue_depth",] == i
+
+
+def test_the_engine_tells_what_it_does(client: TestClient):
+    body = {"text": "we sold a hotel", "model": SUBWORD}
+    before = samples(client.get("/metrics").text).get(("nextword_tokens_total", SUBWORD), 0)
+    assert client.post("/score", json=body).status_code == 200
+    found = samples(client.get("/metrics").text)
+    assert found["nextword_tokens_total", SUBWORD] > before
+    assert found["nextword_queue_items", SUBWORD] == 0
 
 
 def test_requests_in_progress(settings: Settings):
