@@ -69,14 +69,12 @@ size_t slot_bytes(const Sizes *sizes) {
  * Returns its name, or NULL where there is no such. */
 EXPORT const char *nextword_instructions(const char *name) {
 #if defined(__x86_64__)
-    int wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("avx512vnni");
-    if (wide && (!*name || !strcmp(name, "avx512"))) {
+    int bits = vector_bits();
+    if (bits >= 512 && (!*name || !strcmp(name, "avx512"))) {
         chosen_step = step_avx512;
         return chosen_name = "avx512";
     }
-    if (__builtin_cpu_supports("avx2") && (!*name || !strcmp(name, "avx2"))) {
+    if (bits >= 256 && (!*name || !strcmp(name, "avx2"))) {
         chosen_step = step_avx2;
         return chosen_name = "avx2";
     }

@@ -91,6 +91,7 @@ void step_avx2(Model *model, const Call *call);
 void step_avx512(Model *model, const Call *call);
 #endif
 
+int vector_bits(void); /* of the processor: 512, 256, or 0 for anything else */
 int round_up(int value, int unit);
 void *arena_take(Arena *arena, size_t bytes); /* aligned for vectors, not cleared */
 void arena_reset(Arena *arena);
