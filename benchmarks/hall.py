@@ -1,0 +1,239 @@
+"""Sides of the measurements of serving: servers, and the load that each is put under."""
+
+import asyncio
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import count, repeat
+from pathlib import Path
+
+from benchmarks import requests, sizes
+from benchmarks.bench import Bench
+from benchmarks.load import Answers, Check, clients, run_clients
+from benchmarks.rows import Figure, Side, fastest, percentile
+from benchmarks.service import Service, ask, nextword_service, peer_service
+from benchmarks.worker import MissingError
+
+WARM_UP = 0.5  # seconds of every measurement that do not count
+HEALTH_EVERY = 0.02  # seconds
+
+
+def _holds(part: bytes, times: int = 1) -> Check:
+    """Return a check that a body holds ``part`` so often."""
+    return lambda body: body.count(part) == times
+
+
+LISTED = _holds(b'"predictions":[')  # for some beginnings of words there is nothing to list
+FOUND = _holds(b'"predictions":[{"word":"')
+
+
+@dataclass
+class Hall:
+    """Where the servers stand.
+
+    Attributes:
+        bench: For peers that are measured in processes of their own.
+        peers: Python of the peers' environment.
+        shipped: Folder of the models that ship.
+        default: The default model's name.
+        seconds: Of a measurement.
+        out: Folder for models and logs.
+    """
+
+    bench: Bench
+    peers: Path | None
+    shipped: Path
+    default: str
+    seconds: float
+    out: Path
+    _seeds: Iterator[int] = field(default_factory=lambda: count(1))
+
+    @property
+    def default_models(self) -> Path:
+        """Folder that holds the default model alone."""
+        folder = self.out / "models" / "default"
+        link = folder / self.default
+        folder.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to((self.shipped / self.default).resolve())
+        return folder
+
+    def typing_services(self, stack: ExitStack) -> tuple[Service, Service | MissingError]:
+        """Start our service with the default model, and the endpoint that answers as much."""
+        log = self.out / "serving.log"
+        ours = stack.enter_context(nextword_service(self.default_models, log))
+        typed = requests.typing(0, count=1)
+        bodies = [ask(ours.port, request).partition(b"\r\n\r\n")[2] for request in typed]
+        answer = self.out / "models" / "answer.json"
+        answer.write_bytes(sorted(bodies, key=len)[len(bodies) // 2])
+        try:
+            theirs = peer_service(self.peers, "constant_server", log, answer=str(answer))
+        except MissingError as error:
+            return ours, error
+        return ours, stack.enter_context(theirs)
+
+    def random_service(self, stack: ExitStack) -> Service:
+        """Start our service with random weights, in the sizes that the peers have too."""
+        folder = self.out / "models" / "random"
+        if not folder.exists():
+            made = folder.with_name("random.part")
+            shutil.rmtree(made, ignore_errors=True)
+            module = [sys.executable, "-m", "benchmarks.random_checkpoint", str(made / "random")]
+            subprocess.run(module, check=True, timeout=300)
+            made.rename(folder)
+        return stack.enter_context(nextword_service(folder, self.out / "serving.log"))
+
+    def typing(self, name: str, service: Service | MissingError, clients: int, of: str) -> Side:
+        """Return a side that people type to.
+
+        Args:
+            name: As the table shows it.
+            service: That answers.
+            clients: How many type.
+            of: ``p50`` for the median latency in ms, ``rate`` for requests a second.
+        """
+        if isinstance(service, MissingError):
+            return Side(name, None, missing=str(service))
+        sentences = int(
+            (self.seconds + WARM_UP) * (20 + 200 / clients)
+        )  # of each, more than can be typed
+        return Side(name, lambda: self._typed(service, clients, sentences, of))
+
+    def _typed(self, service: Service, number: int, sentences: int, of: str) -> Figure:
+        # Nobody types the sentences of another round or client.
+        scripts = [requests.typing(self._seed(), sentences) for _ in range(number)]
+        answers, health = self._load(service, scripts, LISTED)
+        figure = _figure(answers, self.seconds)
+        figure["health p99"] = percentile(health.latencies, 0.99) * 1e3
+        value = figure.pop("p50" if of == "p50" else "requests/s")
+        return Figure(value, figure)
+
+    def fresh(self, name: str, service: Service) -> Side:
+        """Return a side that is asked about contexts that it has never seen."""
+        return Side(name, lambda: self._fresh(service))
+
+    def _fresh(self, service: Service) -> Figure:
+        # Enough for 5,000 a second.
+        each = int(5000 * (self.seconds + WARM_UP) / 64)
+        every = requests.fresh(self._seed(), 64 * each)
+        scripts = [every[start : start + each] for start in range(0, len(every), each)]
+        answers, _ = self._load(service, scripts, FOUND)
+        figure = _figure(answers, self.seconds)
+        return Figure(figure.pop("requests/s"), figure)
+
+    def fastest_gpt2(self, stack: ExitStack) -> Side:
+        """Return the server of transformers, with the threads that suit it best."""
+        candidates = []
+        for workers, threads in ((1, 1), (1, self.bench.threads), (self.bench.threads, 1)):
+            settings = {"folder": str(self.out / "models" / "gpt2")}
+            settings |= {"workers": str(workers), "threads": str(threads)}
+            try:
+                service = peer_service(
+                    self.peers, "gpt2_server", self.out / "serving.log", **settings
+                )
+            except MissingError as error:
+                return Side("transformers behind FastAPI", None, missing=str(error))
+            stack.enter_context(service)
+            label = f"{workers} passes side by side, {threads} threads each"
+            candidates.append(self.fresh(f"transformers behind FastAPI ({label})", service))
+        return fastest(candidates, more_is_better=True, turns=2)
+
+    def scoring(self, name: str, service: Service) -> Side:
+        """Return a side that scores 32 sentences a request for two clients."""
+        check = _holds(b'"scored_tokens":21,', sizes.SENTENCES)
+
+        def measure() -> Figure:
+            each = 8 * self.bench.calls
+            requests_ = requests.scoring(self._seed(), sizes.SENTENCES, 2 * each)
+            scripts = [requests_[:each], requests_[each:]]
+            return Figure(_tokens(service, scripts, check, 21 * sizes.SENTENCES))
+
+        return Side(name, measure)
+
+    def generation(self, name: str, service: Service) -> Side:
+        """Return a side that writes continuations for 32 clients, two for each."""
+        tokens = sizes.GENERATED
+        check = _holds(b'"completion_tokens":%d}' % tokens)
+
+        def measure() -> Figure:
+            asked = requests.continuations(self._seed(), tokens, 2 * sizes.SEQUENCES)
+            scripts = [asked[i :: sizes.SEQUENCES] for i in range(sizes.SEQUENCES)]
+            return Figure(_tokens(service, scripts, check, tokens))
+
+        return Side(name, measure)
+
+    def starting(self, name: str, models: Path) -> Side:
+        """Return a side that starts our service and stops it again."""
+
+        def measure() -> Figure:
+            with nextword_service(models, self.out / "serving.log") as service:
+                return Figure(service.seconds_to_ready)
+
+        return Side(name, measure)
+
+    def importing(self, name: str) -> Side:
+        """Return a side that imports torch and ends."""
+
+        def measure() -> Figure:
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", "import torch"], check=True, timeout=120)
+            return Figure(time.perf_counter() - began)
+
+        return Side(name, measure)
+
+    def _seed(self) -> int:
+        return next(self._seeds)
+
+    def _load(
+        self, service: Service, scripts: list[list[bytes]], check: Check
+    ) -> tuple[Answers, Answers]:
+        """Put the service under load; return the answers that count, and those of /health."""
+
+        async def work() -> tuple[Answers, Answers]:
+            seconds = self.seconds + WARM_UP
+            health = clients(
+                service.port,
+                [repeat(requests.HEALTH)],
+                _holds(b"ok"),
+                seconds=seconds,
+                pause=HEALTH_EVERY,
+            )
+            load = clients(service.port, scripts, check, seconds=seconds)
+            loaded, healthy = await asyncio.gather(load, health)
+            return loaded, healthy
+
+        began = time.perf_counter()
+        answers, health = run_clients(work())
+        if len(answers.latencies) >= sum(map(len, scripts)):
+            raise RuntimeError("all requests were used up before the time was over")
+        from_, to = began + WARM_UP, began + WARM_UP + self.seconds
+        return _between(answers, from_, to), _between(health, from_, to)
+
+
+def _between(answers: Answers, began: float, ended: float) -> Answers:
+    """Return the answers that came in this time."""
+    pairs = [
+        pair
+        for pair in zip(answers.latencies, answers.moments, strict=True)
+        if began <= pair[1] < ended
+    ]
+    return Answers([latency for latency, _ in pairs], [moment for _, moment in pairs])
+
+
+def _figure(answers: Answers, seconds: float) -> dict[str, float]:
+    return {
+        "requests/s": len(answers.latencies) / seconds,
+        "p50": percentile(answers.latencies, 0.5) * 1e3,
+        "p99": percentile(answers.latencies, 0.99) * 1e3,
+    }
+
+
+def _tokens(service: Service, scripts: list[list[bytes]], check: Check, each: int) -> float:
+    """Return tokens a second from the first request to the last answer, ``each`` an answer."""
+    began = time.perf_counter()
+    answers = run_clients(clients(service.port, scripts, check))
+    return each * len(answers.latencies) / (max(answers.moments) - began)
