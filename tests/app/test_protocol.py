@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.app.test_server import served, wait_for
 
@@ -16,7 +17,9 @@ LENGTH = b"Content-Length: %d\r\n\r\n" % len(BODY)
 
 @pytest.fixture(scope="module")
 def address(models_dir, tmp_path_factory) -> Iterator[tuple[str, int]]:
-    with served(models_dir, tmp_path_factory.mktemp("log")) as (process, client, _):
+    settings = {"MAX_TOKENS": "1000000", "MAX_CONTINUATIONS": "200"}
+    folder = tmp_path_factory.mktemp("log")
+    with served(models_dir, folder, **settings) as (process, client, _):
         wait_for(client, process, "/ready")
         yield client.base_url.host, client.base_url.port
 
@@ -39,6 +42,19 @@ def answer(connection: socket.socket) -> tuple[int, bytes]:
     return int(head.split()[1]), body
 
 
+def measured(address: tuple[str, int], name: str) -> float:
+    """A measurement of the engine, for all models."""
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        _, text = answer(connection)
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+        if sample.name == name
+    )
+
+
 def flood(connection: socket.socket, piece: bytes) -> None:
     """Send until the server closes the connection, which it must."""
     try:
@@ -56,6 +72,19 @@ def test_requests_follow_each_other(connection):
         assert (status, b"predictions" in body) == (200, True)
     connection.sendall((GET + b"\r\n") * 3)
     assert [answer(connection) for _ in range(3)] == [(200, b'{"status":"ok"}')] * 3
+
+
+@pytest.mark.parametrize("stream", [b"true", b"false"])
+def test_work_ends_when_the_connection_is_closed(address, stream):
+    body = b'{"text": "we", "strategy": "sample", "n": 200, "max_tokens": 1000000, "stream": %b}'
+    body %= stream
+    dropped = measured(address, "nextword_dropped_total")
+    with socket.create_connection(address, timeout=20) as connection:
+        head = POST.replace(b"next-word", b"generate") + b"Content-Length: %d\r\n\r\n"
+        connection.sendall(head % len(body) + body)
+        assert any(measured(address, "nextword_running_items") for _ in range(1000))
+    assert any(measured(address, "nextword_running_items") == 0 for _ in range(1000))
+    assert measured(address, "nextword_dropped_total") == dropped + 1
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])
