@@ -75,7 +75,8 @@ def _values(stats: Stats) -> dict[str, float]:
 
 def _buckets(stats: Stats) -> list[tuple[str, float]]:
     """Return the histogram as Prometheus has it: each bucket counts those below it too."""
-    total, buckets = 0, []
+    total = 0
+    buckets: list[tuple[str, float]] = []
     for bound, count in zip([*map(str, BATCH_BOUNDS), "+Inf"], stats.batches, strict=True):
         total += count
         buckets.append((bound, total))
