@@ -5,15 +5,17 @@ import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.memory import Memory
 from benchmarks.rows import Row, Side, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Of Okabe & Ito (2008), told apart by colour-blind eyes.
-_OURS, _THEIRS = "#0072B2", "#999999"
+_OURS, _THEIRS = "#0072B2", "#777777"
 _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
@@ -106,12 +108,12 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         return
     columns = min(2, len(rows))
     lines = -(-len(rows) // columns)
-    figure = Figure(figsize=(6.4 * columns, 2.5 * lines + 0.3), layout="constrained", dpi=120)
+    figure = Figure(figsize=(6.4 * columns, 2.8 * lines + 0.3), layout="constrained", dpi=120)
     FigureCanvasAgg(figure)
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for panel, row in zip(panels, rows, strict=False):
         _draw_curves(panel, row) if row.curve else _draw_bars(panel, row)
-        panel.set_title(row.title, fontsize=9, loc="left")
+        panel.set_title(fill(row.title, 56), fontsize=9, loc="left")
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
     for panel in panels[len(rows) :]:
@@ -126,7 +128,9 @@ def _draw_bars(panel: "Axes", row: Row) -> None:
         error = [[median - lowest], [highest - median]]
         colour = _OURS if side.name.startswith("nextword") else _THEIRS
         panel.barh(place, median, color=colour, xerr=error, capsize=2, height=0.65)
-    panel.set_yticks(range(len(sides)), [side.name for side in sides])
+        panel.text(0, place, f" {_number(median)}", va="center", fontsize=8, color="white")
+    names = [fill(side.name.replace(" (", "\n("), 40, replace_whitespace=False) for side in sides]
+    panel.set_yticks(range(len(sides)), names)
     panel.invert_yaxis()
     better = "more is better" if row.more_is_better else "less is better"
     panel.set_xlabel(f"{row.unit} ({better})", fontsize=8)
@@ -153,3 +157,34 @@ def _draw_curves(panel: "Axes", row: Row) -> None:
     panel.set_xlabel(row.x_label, fontsize=8)
     panel.set_ylabel(row.unit, fontsize=8)
     panel.legend(frameon=False, fontsize=8)
+
+
+def draw_soak(
+    memory: Memory, minutes: Sequence[tuple[float, int, int, float, float, float]], path: Path
+) -> None:
+    """Draw the server's memory, and its latencies, over the time of a long load.
+
+    Args:
+        memory: Samples of the server's memory.
+        minutes: Minute, requests, failures, p50 and p99 in ms, and memory.
+        path: The picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.6), layout="constrained", dpi=120)
+    FigureCanvasAgg(figure)
+    above, below = figure.subplots(2, sharex=True)
+    above.plot([second / 60 for second in memory.seconds], memory.megabytes, color=_OURS)
+    above.set_ylim(bottom=0)
+    above.set_ylabel("resident memory, MB")
+    times = [minute[0] for minute in minutes]
+    below.plot(times, [minute[3] for minute in minutes], "o-", color=_LINES[0], label="p50")
+    below.plot(times, [minute[4] for minute in minutes], "s--", color=_LINES[1], label="p99")
+    below.set_yscale("log")
+    below.set_ylabel("latency, ms")
+    below.set_xlabel("minutes")
+    below.legend(frameon=False)
+    for panel in (above, below):
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
