@@ -26,6 +26,7 @@ from models.language_model import LanguageModel
 _STEP_TOKENS = 256  # computed together: a few milliseconds
 _CACHED_STEPS = 64  # a program whose passes are all cached lets others go on after so many
 _STEPS_AT_ONCE = 8  # and the event loop after so many
+_MOST_PATIENCE = 0.0005  # seconds that the event loop gives the thread to let go
 _MOST_WAIT = 60  # seconds; nobody is told to come back later than this
 
 log = structlog.get_logger()
@@ -70,7 +71,9 @@ class Worker:
                 wait = min(_MOST_WAIT, 1 + int(self._items / self._rate))
                 raise BusyError(f"The queue of {self._limits.queue_items} items is full.", wait)
             self._items += job.items
-        if job.items == 1 and self._busy.acquire(blocking=False):
+        # With nothing to do the thread is just about to let go.
+        wait = 0 if self._active else _MOST_PATIENCE
+        if job.items == 1 and self._busy.acquire(timeout=wait):
             try:
                 self._answer_at_once(job)
             finally:
