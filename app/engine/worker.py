@@ -72,8 +72,8 @@ class Worker:
                 raise BusyError(f"The queue of {self._limits.queue_items} items is full.", wait)
             self._items += job.items
         # With nothing to do the thread is just about to let go.
-        wait = 0.0 if self._active else _MOST_PATIENCE
-        if job.items == 1 and self._busy.acquire(timeout=wait):
+        patience = 0.0 if self._active else _MOST_PATIENCE
+        if job.items == 1 and self._busy.acquire(timeout=patience):
             try:
                 self._answer_at_once(job)
             finally:
