@@ -11,6 +11,7 @@ the sum over all ways in which tokens cover it.
 """
 
 import heapq
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,6 +20,7 @@ import numpy as np
 
 from models.forward import Forward, Pass, Program
 from models.networks import State
+from models.selection import at_least, best_first
 from models.tokenizers import Tokenizer
 from models.tokenizers.joined import JOIN
 
@@ -266,51 +268,72 @@ class Search:
         words: int,
     ) -> None:
         """Put the children of an unfinished beginning on the heaps, and count what is finished."""
-        tokenizer = self.tokenizer
         log_probs = self.temper(result.log_probs.numpy())
         rest = self._rest(text) if not words else b""
         last = words + 1 == self.num_words
+        beginnings: list[int] = []
         if rest:
             ids, beginnings = self._fitting(rest, at_start=not text)
-            logs = log_prob + log_probs[ids].astype(np.float64)
-            probabilities = np.exp(logs)
-            self._prefix_mass += float(probabilities.sum())
-            if last:
-                self._finished_mass += float(probabilities[tokenizer.is_word_end[ids]].sum())
-            if not text:
-                fitting = self._firsts[ids]
-                ids, logs = ids[fitting], logs[fitting]
-        else:
-            beginnings = []
-            if not text:
-                self._finished_mass += float(np.exp(log_prob + log_probs[tokenizer.eos_id]))
-            if last:
-                mass = np.dot(np.exp(log_probs), tokenizer.word_ends)
-                self._finished_mass += float(np.exp(log_prob) * mass)
+            ids, logs = self._covering(log_probs, log_prob, ids, at_start=not text, last=last)
             if not token_ids:
-                self._raise_floor(_at_least(log_probs, tokenizer.single_ids, self._enough_tokens))
-            # Rounded up a little, for these are float32.
-            ids = np.flatnonzero(log_probs >= self._floor - log_prob - 1e-5)
-            ids = ids[(tokenizer.is_piece if text else self._firsts)[ids]]
-            logs = log_prob + log_probs[ids].astype(np.float64)
-            if self._floor == -np.inf:
-                ids, logs = ids[logs > -np.inf], logs[logs > -np.inf]
-        if rest and not token_ids:
-            self._raise_floor(_at_least(logs, tokenizer.is_word_end[ids], self._enough_tokens))
+                ends = self.tokenizer.is_word_end[ids]
+                self._raise_floor(at_least(logs, ends, self._enough_tokens))
+        else:
+            if not token_ids:
+                singles = self.tokenizer.single_ids
+                self._raise_floor(at_least(log_probs, singles, self._enough_tokens))
+            ids, logs = self._any(log_probs, log_prob, at_start=not text, last=last)
+        if not len(ids) and not beginnings:
+            return
         state = result.state if result.state.num_bytes <= _KEPT_STATE else None
-        order = _best_first(logs, most=_FIRST_CHILDREN)
+        order = best_first(logs, most=_FIRST_CHILDREN)
         node = _Node(token_ids, word_start, text, words, state, ids, logs, order)
         self._push_next_child(node)
         for token in beginnings:
             entry = (-log_prob - float(log_probs[token]), next(self._ties), node, token)
             heapq.heappush(self._open, entry)
 
+    def _covering(
+        self, log_probs: np.ndarray, before: float, ids: np.ndarray, *, at_start: bool, last: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the children that finish the prefix, of ``ids``, and their log-probabilities."""
+        logs = log_probs[ids].astype(np.float64)
+        logs += before
+        probabilities = np.exp(logs)
+        self._prefix_mass += float(np.add.reduce(probabilities))
+        if last:
+            self._finished_mass += float(probabilities @ self.tokenizer.word_ends[ids])
+        if at_start:
+            fitting = self._firsts[ids]
+            ids, logs = ids[fitting], logs[fitting]
+        return ids, logs
+
+    def _any(
+        self, log_probs: np.ndarray, before: float, *, at_start: bool, last: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the children that may be among the most probable, and their log-probabilities."""
+        tokenizer = self.tokenizer
+        if at_start:
+            self._finished_mass += math.exp(before + float(log_probs[tokenizer.eos_id]))
+        if last:
+            mass = np.dot(np.exp(log_probs), tokenizer.word_ends)
+            self._finished_mass += math.exp(before) * float(mass)
+        # A little lower than needed, for these are float32.
+        (ids,) = (log_probs >= self._floor - before - 1e-5).nonzero()
+        ids = ids[(self._firsts if at_start else tokenizer.is_piece)[ids]]
+        logs = log_probs[ids].astype(np.float64)
+        logs += before
+        if self._floor == -np.inf:
+            possible = logs > -np.inf
+            ids, logs = ids[possible], logs[possible]
+        return ids, logs
+
     def _raise_floor(self, least: float) -> None:
         self._floor = max(self._floor, least - self._slack)
 
     def _push_next_child(self, node: _Node) -> None:
         if node.taken == len(node.order) >= _FIRST_CHILDREN:
-            node.order = _best_first(node.log_probs, most=len(node.log_probs))
+            node.order = best_first(node.log_probs, most=len(node.log_probs))
         if node.taken < len(node.order):
             child = node.order[node.taken]
             node.taken += 1
@@ -331,34 +354,3 @@ class Search:
             covering = np.concatenate((covering, tokenizer.completions(joined)))
             beginnings = beginnings + tokenizer.beginnings(joined)
         return covering, beginnings
-
-
-def _at_least(log_probs: np.ndarray, which: np.ndarray, count: int | None) -> float:
-    """Return a number that at least ``count`` of ``log_probs[which]`` reach, the highest or less.
-
-    Args:
-        log_probs: Any numbers (N,).
-        which: Indexes, or a mask (N,).
-        count: At least 1; None for all.
-    """
-    found = log_probs[which]
-    if count is None or count > len(found):
-        return -np.inf
-    width = len(found) // max(1, 4 * count)
-    if width > 8:
-        # The best of blocks: where so many blocks reach a number, so many of all do.
-        found = found[: len(found) // width * width].reshape(-1, width).max(axis=1)
-    return float(np.partition(found, -count)[-count])
-
-
-def _best_first(log_probs: np.ndarray, *, most: int) -> list[int]:
-    """Return the indexes of the ``most`` highest, and of all that equal the last of them.
-
-    Without the equals, sorting more of them later could bring one twice and another never.
-    """
-    if len(log_probs) <= most:
-        best_first: list[int] = np.argsort(-log_probs, kind="stable").tolist()
-        return best_first
-    found = np.flatnonzero(log_probs >= np.partition(log_probs, -most)[-most])
-    best_first = found[np.argsort(-log_probs[found], kind="stable")].tolist()
-    return best_first
