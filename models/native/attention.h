@@ -101,19 +101,22 @@ static void remember(const Sizes *sizes, const Place *place, int layer, float *q
     }
 }
 
+enum { AHEAD = 12 }; /* positions: how far the next ones are fetched before they are used */
+
 /* The values of one head, from ``start`` on, one to four vectors, a constant where this is inlined.
- * ``weights``: of each of ``count`` positions from ``first`` on. */
+ * ``slots`` and ``weights``: of each of ``count`` positions. */
 INLINE void mix_values(
-    const Sizes *sizes, const Place *place, int layer, int head, int start, int vectors,
-    int64_t first, int count, const float *weights, float share, float *y
+    const Sizes *sizes, int head, int start, int vectors, int count, const char *const *slots,
+    const float *weights, float share, float *y
 ) {
     int wide = head_width(sizes), all_heads = sizes->heads * wide;
+    size_t values = sizeof(int16_t) * (size_t)(all_heads + head * wide + start);
+    size_t scale = sizeof(int16_t) * 2 * (size_t)all_heads +
+                   sizeof(float) * (size_t)(sizes->heads + head);
     Floats a = all(0), b = a, c = a, d = a;
     for (int n = 0; n < count; n++) {
-        const char *slot = slot_of(sizes, place, first + n, layer);
-        const int16_t *value = (const int16_t *)slot + all_heads + head * wide + start;
-        const float *scales = (const float *)(slot + 4 * (size_t)all_heads);
-        float weight = weights[n] * scales[sizes->heads + head];
+        const int16_t *value = (const int16_t *)(slots[n] + values);
+        float weight = weights[n] * *(const float *)(slots[n] + scale);
         a += load_shorts(value) * weight;
         if (vectors > 1) b += load_shorts(value + LANES) * weight;
         if (vectors > 2) c += load_shorts(value + 2 * LANES) * weight;
@@ -126,44 +129,80 @@ INLINE void mix_values(
     if (vectors > 3) store(y + 3 * LANES, d * share);
 }
 
-/* Attention of one token: write (heads, head width) to ``y``; ``scores``: room for the window. */
-static void attend(
-    const Sizes *sizes, const Place *place, int layer, const float *qkv, float *scores, float *y
+/* Scaled products of all heads' queries with the keys: scores (heads, stride), ``count`` of each.
+ * ``vectors``: of a head, a constant where this is inlined, or 0 for any number. */
+INLINE void match_keys(
+    const Sizes *sizes, int vectors, int count, const char *const *slots, const float *query,
+    float *scores, int stride
 ) {
-    int wide = head_width(sizes), all_heads = sizes->heads * wide;
+    int heads = sizes->heads, wide = vectors ? vectors * LANES : head_width(sizes);
+    size_t keys = sizeof(int16_t) * (size_t)(heads * wide), bytes = slot_bytes(sizes);
+    float root = 1.0f / sqrtf((float)(sizes->width / heads));
+    for (int n = 0; n < count; n++) {
+        /* Of many texts little is in a near cache. The values are fetched too, for later. */
+        const char *ahead = slots[n + AHEAD < count ? n + AHEAD : count - 1];
+        for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + line);
+        const float *scales = (const float *)(slots[n] + 2 * keys);
+        for (int h = 0; h < heads; h++) {
+            const int16_t *key = (const int16_t *)slots[n] + h * wide;
+            const float *q = query + h * wide;
+            Floats total = load(q) * load_shorts(key);
+            for (int i = LANES; i < wide; i += LANES) total += load(q + i) * load_shorts(key + i);
+            scores[(size_t)h * stride + n] = sum(total) * (scales[h] * root);
+        }
+    }
+}
+
+/* Turn scores into weights exp(score - largest); return one over their sum. */
+INLINE float weigh(float *scores, int count) {
+    int padded = round_up(count, LANES);
+    for (int n = count; n < padded; n++) scores[n] = -1e30f;
+    Floats most = load(scores), total = all(0);
+    for (int n = LANES; n < padded; n += LANES) most = larger(most, load(scores + n));
+    float peak = largest(most);
+    for (int n = 0; n < padded; n += LANES) {
+        Floats weight = exponential(load(scores + n) - peak);
+        total += weight;
+        store(scores + n, weight);
+    }
+    return 1.0f / sum(total);
+}
+
+/* A thread's room to attend in: the window's slots and scores. */
+typedef struct {
+    const char **slots;
+    float *scores; /* (heads, window padded) */
+} Desk;
+
+/* Attention of one token with ``query`` (heads, head width): write as much to ``y``. */
+static void attend(
+    const Sizes *sizes, const Place *place, int layer, const float *query, const Desk *desk, float *y
+) {
     int64_t first = place->position - sizes->window + 1;
     if (first < 0) first = 0;
     int count = (int)(place->position - first) + 1;
-    float root = 1.0f / sqrtf((float)(sizes->width / sizes->heads));
+    int64_t i = first - place->base; /* slots by adding: a division takes as long as a vector */
+    int block = (int)(i / sizes->block), slot = (int)(i % sizes->block);
+    size_t bytes = slot_bytes(sizes), start = (size_t)layer * sizes->block * bytes;
+    for (int n = 0; n < count; block++, slot = 0) {
+        const char *slots = place->blocks[block] + start;
+        for (; slot < sizes->block && n < count; slot++) desk->slots[n++] = slots + slot * bytes;
+    }
+    int wide = head_width(sizes), stride = round_up(sizes->window, LANES);
+    if (wide == 4 * LANES)
+        match_keys(sizes, 4, count, desk->slots, query, desk->scores, stride);
+    else
+        match_keys(sizes, 0, count, desk->slots, query, desk->scores, stride);
     for (int h = 0; h < sizes->heads; h++) {
-        const float *query = qkv + h * wide;
-        for (int n = 0; n < count; n++) {
-            const char *slot = slot_of(sizes, place, first + n, layer);
-            const int16_t *key = (const int16_t *)slot + h * wide;
-            const float *scales = (const float *)(slot + 4 * (size_t)all_heads);
-            Floats total = load(query) * load_shorts(key);
-            for (int i = LANES; i < wide; i += LANES)
-                total += load(query + i) * load_shorts(key + i);
-            scores[n] = sum(total) * (scales[h] * root);
-        }
-        int padded = round_up(count, LANES);
-        for (int n = count; n < padded; n++) scores[n] = -1e30f;
-        Floats most = load(scores), total = all(0);
-        for (int n = LANES; n < padded; n += LANES) most = larger(most, load(scores + n));
-        float peak = largest(most);
-        for (int n = 0; n < padded; n += LANES) {
-            Floats weight = exponential(load(scores + n) - peak);
-            total += weight;
-            store(scores + n, weight);
-        }
-        float share = 1.0f / sum(total);
-        int start = 0;
-        for (; start + 4 * LANES <= wide; start += 4 * LANES)
-            mix_values(sizes, place, layer, h, start, 4, first, count, scores, share, y);
-        for (; start + 2 * LANES <= wide; start += 2 * LANES)
-            mix_values(sizes, place, layer, h, start, 2, first, count, scores, share, y);
-        for (; start < wide; start += LANES)
-            mix_values(sizes, place, layer, h, start, 1, first, count, scores, share, y);
+        float *weights = desk->scores + (size_t)h * stride;
+        float share = weigh(weights, count);
+        int from = 0;
+        for (; from + 4 * LANES <= wide; from += 4 * LANES)
+            mix_values(sizes, h, from, 4, count, desk->slots, weights, share, y);
+        for (; from + 2 * LANES <= wide; from += 2 * LANES)
+            mix_values(sizes, h, from, 2, count, desk->slots, weights, share, y);
+        for (; from < wide; from += LANES)
+            mix_values(sizes, h, from, 1, count, desk->slots, weights, share, y);
     }
 }
 

@@ -7,7 +7,6 @@ from array import array
 from collections.abc import Sequence
 from itertools import chain
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,7 +48,8 @@ class NativeBackend:
         self._sizes = sizes = sizes_of(network)
         self._pool = pool(threads)
         self._model, self._kept = pack(network, sizes, temperature)
-        weakref.finalize(self, self._library.nextword_model_free, self._model)
+        # Not at exit, when a thread may still compute.
+        weakref.finalize(self, self._library.nextword_model_free, self._model).atexit = False
         self._call, self._lock = Call(), threading.Lock()
         self._address = ctypes.addressof(self._call)
         self._nothing = torch.empty(0, sizes.vocab_size)
@@ -74,7 +74,8 @@ class NativeBackend:
             raise IndexError(f"token ids must be 0..{self._sizes.num_ids - 1}, at least one a text")
         wants = [_WANTS[f.want] for f in forwards]
         targets = self._targets(forwards, lengths) if 3 in wants else None
-        log_probs, outputs = self._outputs(lengths, wants)
+        log_probs = self._outputs(lengths, wants)
+        outputs = array("Q", [room.data_ptr() for room in log_probs])
         call, counts, kinds = self._call, array("i", lengths), array("i", wants)
         with self._lock:
             call.texts = len(forwards)
@@ -100,35 +101,20 @@ class NativeBackend:
             raise IndexError(f"targets must be 0..{self._sizes.vocab_size - 1}")
         return targets
 
-    def _outputs(
-        self, lengths: Sequence[int], wants: Sequence[int]
-    ) -> tuple[Sequence[Tensor], "array[int]"]:
-        """Return tensors for the log-probabilities of each text, and their addresses."""
-        width = self._sizes.vocab_size
-        if len(wants) == 1 and wants[0] == 1:  # the commonest call
-            row = np.empty(width, np.float32)
-            return (torch.from_numpy(row),), array("Q", [row.__array_interface__["data"][0]])
-        sizes = [
-            (0, 1, length, 0)[want] for length, want in zip(lengths, wants, strict=True)
-        ]  # rows of the vocabulary's width
-        table = np.empty((sum(sizes), width), np.float32)
-        start: int = table.__array_interface__["data"][0]
-        rows = torch.from_numpy(table)
-        if len(table) == len(wants) and min(wants) == max(wants) == 1:
-            end = start + 4 * width * len(wants)
-            return rows.unbind(), array("Q", range(start, end, 4 * width))
-        log_probs, addresses = [], array("Q")
-        for want, length, part in zip(wants, lengths, torch.split(rows, sizes), strict=True):
-            found = part
-            if want == 3:
-                found = torch.from_numpy(np.empty(length, np.float32))
-            elif want == 1:
-                found = part[0]
-            elif want == 0:
-                found = self._nothing
-            log_probs.append(found)
-            addresses.append(found.data_ptr())
-        return log_probs, addresses
+    def _outputs(self, lengths: Sequence[int], wants: Sequence[int]) -> list[Tensor]:
+        """Return room for the log-probabilities of each text: memory of its own for each.
+
+        Rows of one table would be made faster, but whoever keeps one would keep them all.
+        """
+        width, empty = self._sizes.vocab_size, torch.empty
+        return [
+            empty(width)
+            if want == 1
+            else self._nothing
+            if want == 0
+            else empty((length, width) if want == 2 else length)
+            for want, length in zip(wants, lengths, strict=True)
+        ]
 
     def _read_recurrent(self, forwards: Sequence[Forward]) -> list[NativeRecurrentState]:
         zeros, call = self._zeros, self._call
@@ -141,20 +127,20 @@ class NativeBackend:
 
     def _read_transformer(
         self, forwards: Sequence[Forward], lengths: Sequence[int], empty: NativeTransformerState
-    ) -> list[NativeTransformerState]:
+    ) -> tuple[NativeTransformerState, ...]:
         call = self._call
         extensions = [
             (f.state or empty).extend(length)  # type: ignore[attr-defined]
             for f, length in zip(forwards, lengths, strict=True)
         ]
-        blocks = array("Q", [e.chain.pointer for e in extensions])
-        copies = array("Q", [e.copied for e in extensions])
-        bases = array("q", [e.chain.base for e in extensions])
-        positions = array("q", [e.position for e in extensions])
+        chains, copied, read, states = zip(*extensions, strict=True)
+        blocks = array("Q", [c.pointer for c in chains])
+        copies, positions = array("Q", copied), array("q", read)
+        bases = array("q", [c.base for c in chains])
         call.blocks, call.copies = _address(blocks), _address(copies)
         call.bases, call.positions = _address(bases), _address(positions)
         self._library.nextword_compute(self._model, self._pool, self._address)
-        return [e.state for e in extensions]
+        return states
 
 
 def _address(values: "array[int]") -> int:

@@ -92,7 +92,7 @@ EXPORT Model *nextword_model_new(const Sizes *sizes, const float *embedding) {
     int each = sizes->kind == TRANSFORMER ? 4 : 2;
     model->sizes = *sizes;
     model->embedding = embedding;
-    model->num_matrices = each * sizes->layers + sizes->projected + 1;
+    model->num_matrices = each * sizes->layers + sizes->projected + 2;
     model->matrices = allocate((size_t)model->num_matrices * sizeof(Matrix));
     memset(model->matrices, 0, (size_t)model->num_matrices * sizeof(Matrix));
     if (sizes->kind != TRANSFORMER) return model;
@@ -134,15 +134,24 @@ EXPORT void nextword_model_norm(Model *model, int index, const float *weight) {
            (size_t)width * sizeof(float));
 }
 
+/* Of |x| < 2^22, ties to even: adding 1.5 * 2^23 leaves no room for a fraction. */
+static inline int32_t nearest_whole(float x) {
+    float shifted = x + 12582912.0f;
+    int32_t q;
+    memcpy(&q, &shifted, sizeof q);
+    return q - 0x4b400000;
+}
+
 /* Pack ``weight`` (rows, columns) as the model's matrix ``index``.
  *
  * Output o is row ``rows_of[o]`` of the weights, input i column ``columns_of[i]``, nothing where
  * that is negative. ``bias`` (rows,) may be NULL; ``factor`` multiplies the product and the bias,
- * and outputs that are nothing are ``empty``.
+ * and outputs that are nothing are ``empty``. With ``rest``, what is packed is what rounding to
+ * bytes leaves of the weights, for the same activations as the matrix before.
  */
 EXPORT void nextword_model_pack(
     Model *model, int index, const float *weight, int columns, const int32_t *rows_of, int outputs,
-    const int32_t *columns_of, int inputs, const float *bias, float factor, float empty
+    const int32_t *columns_of, int inputs, const float *bias, float factor, float empty, int rest
 ) {
     Matrix *matrix = model->matrices + index;
     int panels = round_up(outputs, PANEL) / PANEL, padded = round_up(inputs, LANES);
@@ -172,12 +181,15 @@ EXPORT void nextword_model_pack(
             }
         for (int j = 0; j < LANES; j++) peak = peak > peaks[j] ? peak : peaks[j];
         float scale = peak > 1e-30f ? peak / 127 : 0, inverse = peak > 1e-30f ? 127 / peak : 0;
+        if (rest) { /* a weight less the nearest whole number: at most a half */
+            for (int i = 0; i < padded; i++)
+                row[i] = row[i] * inverse - (float)nearest_whole(row[i] * inverse);
+            inverse = 254;
+            scale /= 254;
+        }
         int32_t total = 0, size = 0;
-        for (int i = 0; i < padded; i++) { /* adding 1.5 * 2^23 rounds to the nearest */
-            float shifted = row[i] * inverse + 12582912.0f;
-            int32_t q;
-            memcpy(&q, &shifted, sizeof q);
-            q -= 0x4b400000;
+        for (int i = 0; i < padded; i++) {
+            int32_t q = nearest_whole(row[i] * inverse);
             total += q;
             size += q < 0 ? -q : q;
             bytes[i] = (int8_t)q;
@@ -191,6 +203,7 @@ EXPORT void nextword_model_pack(
     }
     int64_t largest = INT32_MAX / most;
     matrix->largest = largest < 32767 ? (int32_t)largest : 32767;
+    if (rest && matrix->largest < matrix[-1].largest) matrix[-1].largest = matrix->largest;
     free(row);
     free(bytes);
 }
@@ -209,9 +222,9 @@ EXPORT void nextword_compute(Model *model, Pool *pool, const Call *call) {
                 : call->wants[i] == WANT_LAST ? 1
                                               : call->lengths[i];
     }
-    for (int i = 0; i < model->num_matrices - 1; i++)
+    for (int i = 0; i < model->num_matrices - 2; i++)
         inside += (int64_t)model->matrices[i].panels * PANEL * model->matrices[i].inputs;
-    const Matrix *output = model->matrices + model->num_matrices - 1;
+    const Matrix *output = model->matrices + model->num_matrices - 2;
     int64_t work = tokens * inside + rows * output->panels * PANEL * output->inputs;
     int shared = work > model->sizes.alone && pool_begin(pool);
     model->pool = shared ? pool : NULL;

@@ -3,6 +3,10 @@
  * The log-sum-exp of a row is put together from chunks of 512 words in their order, so that it has
  * the same bits whoever computes which chunk. Where only targets are wanted, the logits of a chunk
  * live in a thread's own memory and are gone after it.
+ *
+ * Most of what rounding the weights to bytes does to a list of best words comes from this layer,
+ * and most of those words from the first of a vocabulary in order of frequency: the products of
+ * those have a second part, by what the rounding left of their weights.
  */
 #ifndef NEXTWORD_OUTPUT_H
 #define NEXTWORD_OUTPUT_H
@@ -22,7 +26,7 @@ typedef struct {
 enum { OUTPUT_ROWS = 96 }; /* of a tile: its logits and a chunk's weights fit the second cache */
 
 typedef struct {
-    const Matrix *matrix;
+    const Matrix *matrix, *rest;
     const Rounded *x;
     Wanted *wanted;
     int rows, vocab_size, chunks, row_chunks;
@@ -46,6 +50,14 @@ static void finish_logits(void *context, int panel, int row, int count, float (*
     }
 }
 
+static void finish_rest(void *context, int panel, int row, int count, float (*tile)[PANEL]) {
+    const Corner *to = context;
+    for (int r = 0; r < count; r++) {
+        float *y = to->logits + (size_t)(row - to->row + r) * CHUNK + (panel - to->panel) * PANEL;
+        for (int j = 0; j < PANEL; j += LANES) store(y + j, load(y + j) + load(tile[r] + j));
+    }
+}
+
 static void output_chunk(void *context, int chunk, int thread) {
     Output *o = context;
     int part = chunk / o->row_chunks, row = chunk % o->row_chunks * OUTPUT_ROWS;
@@ -56,6 +68,8 @@ static void output_chunk(void *context, int chunk, int thread) {
     if (first + real > o->vocab_size) real = o->vocab_size - first;
     Corner corner = {o->logits + (size_t)thread * OUTPUT_ROWS * CHUNK, panel, row};
     multiply(o->matrix, panel, end_panel, o->x, row, end, finish_logits, &corner);
+    int end_rest = end_panel < o->rest->panels ? end_panel : o->rest->panels;
+    multiply(o->rest, panel, end_rest, o->x, row, end, finish_rest, &corner);
     for (int r = row; r < end; r++) {
         const float *logits = corner.logits + (size_t)(r - row) * CHUNK;
         Floats most = load(logits);
@@ -108,7 +122,7 @@ static void subtract_chunk(void *context, int chunk, int thread) {
 static void write_outputs(
     Model *model, const Call *call, const float *features, const int *row_of
 ) {
-    const Matrix *matrix = model->matrices + model->num_matrices - 1;
+    const Matrix *matrix = model->matrices + model->num_matrices - 2;
     Arena *arena = &model->arena;
     Pool *pool = model->pool;
     int stride = round_up(model->sizes.width, LANES), vocab_size = model->sizes.vocab_size;
@@ -134,7 +148,7 @@ static void write_outputs(
     int partials = round_up(chunks, LANES);
     size_t bytes = (size_t)rows * partials * sizeof(float);
     Output o = {
-        .matrix = matrix, .x = &x, .wanted = wanted, .rows = rows, .vocab_size = vocab_size,
+        .matrix = matrix, .rest = matrix + 1, .x = &x, .wanted = wanted, .rows = rows, .vocab_size = vocab_size,
         .chunks = chunks, .row_chunks = (rows + OUTPUT_ROWS - 1) / OUTPUT_ROWS,
         .partials = partials, .peaks = arena_take(arena, bytes), .sums = arena_take(arena, bytes),
         .logits = arena_take(

@@ -16,6 +16,7 @@ _LANES, _PANEL = 16, 64  # outputs of a block, and of a panel of four
 _IMPOSSIBLE = -1e30  # logit of a word that pads the vocabulary
 _MOST_BLOCK = 8  # positions
 _BLOCK_BYTES = 1 << 16  # what a block of keys and values should fit in
+_FINE = 1024  # words, the first, whose output weights have 16 bits: the most frequent ones
 _ALONE = 8_000_000  # multiplications that one thread does sooner than a sleeping one wakes
 
 
@@ -58,15 +59,10 @@ def pack(network: Network, sizes: Sizes, temperature: float) -> tuple[int, list[
     else:
         assert isinstance(network, RecurrentNetwork)
         matrices = _pack_recurrent(model, network)
-    _pack_matrix(
-        model,
-        matrices,
-        network.output_weight,
-        np.arange(sizes.vocab_size),
-        bias=network.output_bias,
-        factor=1 / temperature,
-        empty=_IMPOSSIBLE,
-    )
+    weight, words = network.output_weight, np.arange(sizes.vocab_size)
+    bias, factor = network.output_bias, 1 / temperature
+    _pack_matrix(model, matrices, weight, words, bias=bias, factor=factor, empty=_IMPOSSIBLE)
+    _pack_matrix(model, matrices + 1, weight, words[:_FINE], factor=factor, rest=True)
     return model, [embedding]
 
 
@@ -84,8 +80,12 @@ def _pack_matrix(
     bias: Tensor | None = None,
     factor: float = 1.0,
     empty: float = 0.0,
+    rest: bool = False,
 ) -> None:
-    """Pack ``weight`` (M, K) with its ``rows`` and ``columns`` in this order, -1 for padding."""
+    """Pack ``weight`` (M, K) with its ``rows`` and ``columns`` in this order, -1 for padding.
+
+    Or, with ``rest``, what was lost when they were packed.
+    """
     weight, bias = _plain(weight), None if bias is None else _plain(bias)
     rows = rows.astype(np.int32)
     columns = None if columns is None else columns.astype(np.int32)
@@ -101,6 +101,7 @@ def _pack_matrix(
         None if bias is None else bias.data_ptr(),
         factor,
         empty,
+        rest,
     )
 
 

@@ -2,11 +2,13 @@
  *
  * Work is claimed chunk by chunk, so that a thread which the system does not run holds nobody up:
  * the caller then does everything by itself. Helpers spin between the phases of a call and sleep
- * between calls. A call that finds the pool taken works alone; results never depend on it.
+ * between calls. A call that finds the pool taken works alone; results never depend on it. A pool
+ * lasts as long as the process.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -21,7 +23,6 @@ typedef struct {
 
 struct Pool {
     int helpers;
-    pthread_t threads[MOST_THREADS];
     Helper names[MOST_THREADS];
     pthread_mutex_t owner; /* held by the call that has the pool */
     pthread_mutex_t mutex; /* guards the condition */
@@ -31,7 +32,7 @@ struct Pool {
     /* A phase in one word, so that a claim of an old phase can't take from a new one:
      * its number (32 bits), the first chunk left (16), the end of those left (16). */
     _Atomic uint64_t ticket;
-    _Atomic int done, sleeping, open, stopped;
+    _Atomic int done, sleeping, open;
     int forks;
 };
 
@@ -74,16 +75,13 @@ static void *help(void *argument) {
             pool->task(pool->context, chunk, helper->thread);
             atomic_fetch_add(&pool->done, 1);
             spins = 0;
-        } else if (atomic_load(&pool->stopped)) {
-            return NULL;
         } else if (atomic_load(&pool->open) && spins < SPINS) {
             spins++;
             rest();
         } else {
             pthread_mutex_lock(&pool->mutex);
             atomic_fetch_add(&pool->sleeping, 1);
-            while (!has_work(pool) && !atomic_load(&pool->stopped))
-                pthread_cond_wait(&pool->condition, &pool->mutex);
+            while (!has_work(pool)) pthread_cond_wait(&pool->condition, &pool->mutex);
             atomic_fetch_sub(&pool->sleeping, 1);
             pthread_mutex_unlock(&pool->mutex);
             spins = 0;
@@ -107,25 +105,19 @@ __attribute__((visibility("default"))) Pool *nextword_pool_new(int threads) {
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->condition, NULL);
     pool->forks = forks;
+    sigset_t all, before; /* signals are for the threads that Python knows */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     for (int i = 1; i < threads && i < MOST_THREADS; i++) {
         Helper *helper = &pool->names[pool->helpers];
         *helper = (Helper){pool, pool->helpers + 1};
-        if (pthread_create(&pool->threads[pool->helpers], NULL, help, helper)) break;
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, help, helper)) break;
+        pthread_detach(thread);
         pool->helpers++;
     }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return pool;
-}
-
-__attribute__((visibility("default"))) void nextword_pool_free(Pool *pool) {
-    if (!pool) return;
-    if (pool->forks == forks) {
-        atomic_store(&pool->stopped, 1);
-        pthread_mutex_lock(&pool->mutex);
-        pthread_cond_broadcast(&pool->condition);
-        pthread_mutex_unlock(&pool->mutex);
-        for (int i = 0; i < pool->helpers; i++) pthread_join(pool->threads[i], NULL);
-    }
-    free(pool);
 }
 
 /* Take the pool for a call; false where another call has it, or it has no helpers. */

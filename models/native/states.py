@@ -8,12 +8,14 @@ So a step costs the same however long the context is, and a common beginning is 
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
 
 from models.networks import State
+
+_LINE = 64  # bytes of a cache line: slots begin at one
 
 
 class NativeState(State):
@@ -92,8 +94,9 @@ class _Block:
     __slots__ = ("address", "memory", "taken")
 
     def __init__(self, num_bytes: int) -> None:
-        self.memory = np.empty(num_bytes, np.uint8)
-        self.address: int = self.memory.__array_interface__["data"][0]
+        self.memory = np.empty(num_bytes + _LINE, np.uint8)
+        start: int = self.memory.__array_interface__["data"][0]
+        self.address = start + -start % _LINE
         self.taken = 0
 
 
@@ -108,8 +111,7 @@ class _Chain:
         self.pointer: int = self.addresses.buffer_info()[0]
 
 
-@dataclass(frozen=True)
-class Extension:
+class Extension(NamedTuple):
     """Room for tokens to be read.
 
     Attributes:
@@ -159,7 +161,7 @@ class NativeTransformerState(NativeState):
     def extend(self, tokens: int) -> Extension:
         """Make room to read ``tokens`` more. One at a time for states of one backend."""
         sizes, chain, position = self._sizes, self._chain, self.position
-        size, after = sizes.positions, self.position + tokens
+        size, after = sizes.positions, position + tokens
         blocks, added, copied = chain.blocks, 0, 0
         slot = position % size
         if slot:

@@ -19,7 +19,7 @@ typedef struct {
     Rounded rounded;
     float *qkv;         /* (tokens, 3 * heads * head width) */
     float *attended;    /* (tokens, heads * head width) */
-    float *scores;      /* (threads, window padded) */
+    Desk *desks;        /* (threads,) */
     int layer;
 } Stack;
 
@@ -61,10 +61,10 @@ static void remember_chunk(void *context, int chunk, int thread) {
 static void attend_chunk(void *context, int chunk, int thread) {
     Stack *s = context;
     int wide = s->sizes->heads * head_width(s->sizes);
-    float *scores = s->scores + (size_t)thread * round_up(s->sizes->window, LANES);
     for (int row = chunk * 2; row < s->tokens && row < (chunk + 1) * 2; row++) {
         float *y = s->attended + (size_t)row * wide;
-        attend(s->sizes, &s->places[row], s->layer, s->qkv + (size_t)row * 3 * wide, scores, y);
+        attend(s->sizes, &s->places[row], s->layer, s->qkv + (size_t)row * 3 * wide,
+               &s->desks[thread], y);
         round_row(y, s->matrix, &s->rounded, row);
     }
 }
@@ -87,13 +87,18 @@ static float *read_transformer(Model *model, const Call *call, int tokens) {
     int stride = round_up(sizes->width, LANES), inner = round_up(sizes->inner, LANES);
     int wide = sizes->heads * head_width(sizes);
     size_t row = (size_t)tokens * sizeof(float);
+    int threads = pool_threads(model->pool), window = round_up(sizes->window, LANES);
+    Desk *desks = arena_take(arena, (size_t)threads * sizeof *desks);
+    for (int i = 0; i < threads; i++) {
+        desks[i].slots = arena_take(arena, (size_t)window * sizeof(char *));
+        desks[i].scores = arena_take(arena, (size_t)sizes->heads * window * sizeof(float));
+    }
     Stack s = {
         .model = model, .sizes = sizes, .tokens = tokens, .stride = stride,
         .places = find_places(model, call, tokens),
         .x = arena_take(arena, row * stride), .normed = arena_take(arena, row * stride),
         .qkv = arena_take(arena, row * 3 * wide), .attended = arena_take(arena, row * wide),
-        .scores = arena_take(arena, (size_t)pool_threads(model->pool) *
-                                        round_up(sizes->window, LANES) * sizeof(float)),
+        .desks = desks,
     };
     float *gated = arena_take(arena, row * inner);
     memset(s.x, 0, row * stride);

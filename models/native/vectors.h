@@ -93,24 +93,34 @@ INLINE Ints nearest(Floats x) {
 INLINE Floats to_floats(Ints i) { return __builtin_convertvector(i, Floats); }
 
 INLINE Floats load_shorts(const int16_t *p) {
+#if defined(USE_AVX512)
+    __m512i wide = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const void *)p));
+    return (Floats)_mm512_cvtepi32_ps(wide);
+#elif defined(USE_AVX2)
+    __m256i low = _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)p));
+    __m256i high = _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)(p + 8)));
+    __m256 halves[2] = {_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)};
+    Floats x;
+    memcpy(&x, halves, sizeof x);
+    return x;
+#else
     Shorts x;
     memcpy(&x, p, sizeof x);
     return to_floats(__builtin_convertvector(x, Ints));
+#endif
 }
 
-/* e to the power of x, relative error below 3e-7; x is held to -87..88. */
+/* e to the power of x, relative error below 4e-7; x is held to -87..88. */
 INLINE Floats exponential(Floats x) {
     x = smaller(larger(x, all(-87.0f)), all(88.0f));
     Ints n = nearest(x * 1.44269504f);
     Floats k = to_floats(n);
     Floats r = x - k * 0.693359375f; /* ln 2 in two parts, the first exact in a product with k */
     r = r - k * -2.12194440e-4f;
-    /* The series of e^r, |r| < 0.35: the next term is below 1e-8. */
-    Floats y = r * (1.0f / 5040) + 1.0f / 720;
-    y = y * r + 1.0f / 120;
-    y = y * r + 1.0f / 24;
-    y = y * r + 1.0f / 6;
-    y = y * r + 0.5f;
+    /* 1 + r + r^2 p(r), p fitted for |r| < 0.3475: relative error 1.1e-7. */
+    Floats y = r * 8.3123976e-3f + 4.1891284e-2f;
+    y = y * r + 0.16667120f;
+    y = y * r + 0.49999225f;
     y = y * r * r + r + 1.0f;
     return from_bits(bits(y) + (n << 23));
 }

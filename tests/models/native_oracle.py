@@ -10,6 +10,8 @@ from models.networks import Network, RecurrentNetwork, Transformer
 class Product:
     """A matrix in bytes, one scale a row, and activations in 16 bits, one scale a row of them."""
 
+    count = 0
+
     def __init__(self, weight, bias=None) -> None:
         weight = weight.detach().numpy()
         peaks = np.abs(weight).max(1, keepdims=True)
@@ -18,12 +20,25 @@ class Product:
         self.bias = 0 if bias is None else bias.detach().numpy().astype(np.float64)
         self.largest = min(32767, (2**31 - 1) // max(1, np.abs(self.bytes).sum(1).max()))
 
+    def refine(self, weight, count: int) -> None:
+        """Give the first ``count`` rows a second byte."""
+        self.count = count
+        weight = weight.detach().numpy()[:count]
+        peaks = np.abs(weight).max(1, keepdims=True)
+        left = weight * (np.float32(127) / peaks) - self.bytes[:count].astype(np.float32)
+        self.rest = np.rint(left * np.float32(254)).astype(np.int64)
+        largest = (2**31 - 1) // max(1, np.abs(self.rest).sum(1).max())
+        self.largest = min(self.largest, largest)
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         peaks = np.abs(x).max(-1, keepdims=True)
         factors = np.divide(self.largest, peaks, out=np.zeros_like(peaks), where=peaks > 0)
         whole = np.rint(x * factors).astype(np.int64)
         sums = whole @ self.bytes.T
         assert np.abs(sums).max(initial=0) < 2**31
+        sums = sums.astype(np.float64)
+        if self.count:
+            sums[:, : self.count] += whole @ self.rest.T / 254
         return sums * self.scales * (peaks / self.largest) + self.bias
 
 
@@ -31,8 +46,9 @@ def log_probs(network: Network, token_ids: Sequence[int], temperature: float) ->
     """Return natural log-probabilities (T, V) behind every token of a text."""
     x = network.embedding.weight.detach().numpy()[list(token_ids)].astype(np.float64)
     features = _recurrent if isinstance(network, RecurrentNetwork) else _transformer
-    logits = Product(network.output_weight, network.output_bias)(features(network, x))
-    logits = logits / temperature
+    output = Product(network.output_weight, network.output_bias)
+    output.refine(network.output_weight, 1024)
+    logits = output(features(network, x)) / temperature
     logits -= logits.max(1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(1, keepdims=True))
 

@@ -1,8 +1,11 @@
 """The native backend against torch, against its own arithmetic done slowly, and against itself."""
 
 import shutil
+import subprocess
+import sys
 import threading
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ pytestmark = pytest.mark.skipif(
     not available() and not any(map(shutil.which, ("cc", "gcc", "clang"))),
     reason="no C compiler to build the library with",
 )
+ROOT = Path(__file__).parents[2]
 SETS = ("avx512", "avx2", "generic")
 VOCAB_SIZE = 1100  # words: more than two chunks of the log-sum-exp, the last one not whole
 WANTS = ("last", "all", "targets", "none")
@@ -227,3 +231,26 @@ def test_a_missing_library_is_reported(monkeypatch, tmp_path):
 def test_instructions_that_are_not_there_are_reported():
     with pytest.raises(BackendUnavailableError, match="no instructions called 'mmx'"):
         choose_instructions(load_library(), "mmx")
+
+
+FORK = """
+import os
+import torch
+from models.forward import Forward
+from models.native import NativeBackend
+from tests.models.helpers import network_of
+
+backend = NativeBackend(network_of("gru", 5000, hidden_size=256), threads=2)
+forwards = [Forward([1, 2, 3], None, "last")] * 20
+before = backend.compute(forwards)[0].log_probs
+child = os.fork()
+if child == 0:
+    same = torch.equal(backend.compute(forwards)[0].log_probs, before)
+    os._exit(0 if same else 1)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_process_computes_without_the_threads_it_lacks():
+    command = [sys.executable, "-W", "ignore", "-c", FORK]
+    assert subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode == 0
