@@ -9,20 +9,14 @@ from typing import Any
 Handlers = Mapping[str, Callable[..., Any]]
 
 
-def answer_commands(make: Callable[[], Handlers]) -> None:
+def answer_commands(handlers: Handlers) -> None:
     """Answer until the parent closes the pipe.
 
     Args:
-        make: Imports what is measured and returns what to do for each command. A library that is
-            missing raises ImportError there, and the parent hears of it.
+        handlers: What to do for each command. ImportError means that it cannot be done here.
     """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
-    try:
-        handlers = make()
-    except ImportError as error:
-        print(json.dumps({"missing": str(error)}), file=answers)
-        return
     print(json.dumps({"result": "ready"}), file=answers)
     for line in sys.stdin:
         command = json.loads(line)

@@ -15,7 +15,13 @@ from benchmarks import requests, sizes
 from benchmarks.bench import Bench
 from benchmarks.load import Answers, Check, clients, run_clients
 from benchmarks.rows import Figure, Side, fastest, percentile
-from benchmarks.service import Service, ask, nextword_service, peer_service
+from benchmarks.service import (
+    Service,
+    ask,
+    installed_environment,
+    nextword_service,
+    peer_service,
+)
 from benchmarks.worker import MissingError
 
 WARM_UP = 0.5  # seconds of every measurement that do not count
@@ -138,7 +144,7 @@ class Hall:
             except MissingError as error:
                 return Side("transformers behind FastAPI", None, missing=str(error))
             stack.enter_context(service)
-            label = f"{workers} passes side by side, {threads} threads each"
+            label = f"passes side by side: {workers}, threads of each: {threads}"
             candidates.append(self.fresh(f"transformers behind FastAPI ({label})", service))
         return fastest(candidates, more_is_better=True, turns=2)
 
@@ -180,7 +186,12 @@ class Hall:
 
         def measure() -> Figure:
             began = time.perf_counter()
-            subprocess.run([sys.executable, "-c", "import torch"], check=True, timeout=120)
+            subprocess.run(
+                [sys.executable, "-c", "import torch"],
+                check=True,
+                timeout=120,
+                env=installed_environment(),
+            )
             return Figure(time.perf_counter() - began)
 
         return Side(name, measure)

@@ -13,6 +13,7 @@ process that works on command and is stopped while another works; rounds alterna
 import argparse
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from benchmarks import sizes
 from benchmarks.bench import Bench
 from benchmarks.report import machine, write_report
 from benchmarks.rows import Row, Side
-from benchmarks.worker import Crew
+from benchmarks.worker import Crew, absolute
 
 MILLISECONDS = 1e3
 LSTM_CONTEXTS = (64, 512, 1024, 2048, 4096)  # tokens
@@ -110,7 +111,7 @@ def context_cost(bench: Bench, kind: str) -> Row:
         [sides[i] for i in order],
         curve=[curve[i] for i in order],
         x_label="tokens read before",
-        note="the last column is what a step costs compared with the first line.",
+        note="the ratio is what a step costs compared with the shortest context of its backend.",
     )
 
 
@@ -172,7 +173,7 @@ ROWS: dict[str, Callable[[Bench], Row]] = {
 def main() -> None:
     """Measure the rows that were asked for and report them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--peers", type=Path, help="Python of the peers' environment")
+    parser.add_argument("--peers", type=absolute, help="Python of the peers' environment")
     parser.add_argument("--rows", default=",".join(ROWS), help=f"some of {', '.join(ROWS)}")
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each side")
     parser.add_argument("--threads", type=int, default=2, help="most threads of a side")
@@ -193,6 +194,7 @@ def main() -> None:
     models.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
     rows: list[Row] = []
+    began = time.perf_counter()
     try:
         with Crew(arguments.peers, out / "inference.log") as crew:
             bench = Bench(crew, arguments.threads, arguments.steps, arguments.calls, models)
@@ -202,7 +204,7 @@ def main() -> None:
                     status.update(f"{name}: {arguments.rounds} rounds")
                     rows.append(row)
                     row.run(arguments.rounds)
-                console.print(f"{name}: measured")
+                console.print(f"{name}: measured after {time.perf_counter() - began:.0f} s")
     finally:
         if rows:
             about = {**machine(), "threads": f"up to {bench.threads}", "rounds": arguments.rounds}

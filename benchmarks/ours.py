@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks import sizes
-from benchmarks.commands import Handlers, answer_commands
+from benchmarks.commands import answer_commands
 from benchmarks.vocabulary import sentences, words
 from models.backends import Backend
 from models.forward import Forward, run, run_all
@@ -142,15 +142,13 @@ def continuations(backend: str) -> float:
     return tokens / seconds
 
 
-def _handlers() -> Handlers:
-    return {
-        "precision": precision,
-        "step": step,
-        "score": partial(score, whole=True),
-        "passes": partial(score, whole=False),
-        "generate": continuations,
-    }
-
-
 if __name__ == "__main__":
-    answer_commands(_handlers)
+    answer_commands(
+        {
+            "precision": precision,
+            "step": step,
+            "score": partial(score, whole=True),
+            "passes": partial(score, whole=False),
+            "generate": continuations,
+        }
+    )

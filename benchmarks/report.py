@@ -65,7 +65,8 @@ def _cells(row: Row, side: Side) -> list[str]:
         return [row.unit, "not measured", "", "", ""]
     median, lowest, highest = spread(side.values)
     ratio = ""
-    if side is not row.sides[0] and row.sides[0].values:
+    first = row.first(side)
+    if side is not first and first.values:
         middle, least, most = spread(row.ratios(side))
         ratio = f"{middle:.2f} ({least:.2f} … {most:.2f})"
     details = "; ".join(f"{name} {_number(side.detail(name))}" for name in side.figures[0].details)

@@ -52,7 +52,7 @@ class Side:
 
 @dataclass
 class Row:
-    """One comparison; the first side is what the others are compared with.
+    """One comparison; the first side, or the first of a curve, is what others are compared with.
 
     Attributes:
         name: By which it can be asked for.
@@ -91,9 +91,16 @@ class Row:
                 for side in sides:
                     side.figures.clear()
 
+    def first(self, side: Side) -> Side:
+        """Return what ``side`` is compared with: the first of all, or of its curve."""
+        if not self.curve:
+            return self.sides[0]
+        names = [name for name, _ in self.curve]
+        return self.sides[names.index(names[self.sides.index(side)])]
+
     def ratios(self, side: Side) -> list[float]:
         """Return how many times as fast the first side was as ``side``, round by round."""
-        pairs = zip(self.sides[0].values, side.values, strict=False)
+        pairs = zip(self.first(side).values, side.values, strict=False)
         return [ours / theirs if self.more_is_better else theirs / ours for ours, theirs in pairs]
 
 

@@ -45,7 +45,7 @@ class Service:
                 self._process = subprocess.Popen(
                     [*command, str(self.port)],
                     cwd=ROOT,
-                    env={**os.environ, **(settings or {})},
+                    env={**installed_environment(), **(settings or {})},
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=file,
@@ -126,6 +126,11 @@ def peer_service(python: Path | None, module: str, log: Path, **settings: str) -
     threads = int(settings.get("threads", "1"))
     values = {name.upper(): value for name, value in settings.items()}
     return Service(command, HEALTH, log, environment(threads) | values)
+
+
+def installed_environment() -> dict[str, str]:
+    """Return the environment of a program that was installed: its modules are compiled once."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
 def free_port() -> int:

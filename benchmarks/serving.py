@@ -12,6 +12,7 @@ is measured, and rounds alternate their order. Every answer is checked: status 2
 import argparse
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,7 +24,7 @@ from benchmarks.bench import Bench
 from benchmarks.hall import Hall
 from benchmarks.report import machine, write_report
 from benchmarks.rows import Row
-from benchmarks.worker import Crew
+from benchmarks.worker import Crew, absolute
 
 
 def typing_alone(hall: Hall, stack: ExitStack) -> Row:
@@ -139,7 +140,7 @@ ROWS: dict[str, Callable[[Hall, ExitStack], Row]] = {
 def main() -> None:
     """Measure the rows that were asked for and report them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--peers", type=Path, help="Python of the peers' environment")
+    parser.add_argument("--peers", type=absolute, help="Python of the peers' environment")
     parser.add_argument("--rows", default=",".join(ROWS), help=f"some of {', '.join(ROWS)}")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each side")
     parser.add_argument("--seconds", type=float, default=3, help="of a measurement under load")
@@ -159,6 +160,7 @@ def main() -> None:
     (out / "models").mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
     rows: list[Row] = []
+    began = time.perf_counter()
     try:
         with Crew(arguments.peers, out / "serving.log") as crew:
             bench = Bench(crew, arguments.threads, 64, arguments.calls, out / "models")
@@ -171,7 +173,7 @@ def main() -> None:
                     status.update(f"{name}: {arguments.rounds} rounds")
                     rows.append(row)
                     row.run(arguments.rounds, warm_up=True)
-                console.print(f"{name}: measured")
+                console.print(f"{name}: measured after {time.perf_counter() - began:.0f} s")
     finally:
         if rows:
             about = {

@@ -20,6 +20,11 @@ class WorkerError(Exception):
     """A worker failed; the message is its own."""
 
 
+def absolute(path: str) -> Path:
+    """Return the path from the root; links stay, for an environment's Python is one."""
+    return Path(path).absolute()
+
+
 def environment(threads: int) -> dict[str, str]:
     """Return the environment of a process that may use so many threads."""
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
@@ -55,6 +60,9 @@ class Worker:
             raise MissingError(f"{python}: {error.strerror}") from None
         try:
             self._answer()
+        except WorkerError:
+            last = log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise MissingError(" ".join(last)) from None
         except BaseException:
             self.stop()
             raise

@@ -16,7 +16,7 @@ from typing import Any
 import ctranslate2
 
 from benchmarks import sizes
-from benchmarks.commands import Handlers, answer_commands
+from benchmarks.commands import answer_commands
 from benchmarks.peers.gpt2 import save_gpt2
 from benchmarks.vocabulary import sentences
 
@@ -100,9 +100,5 @@ def generate(folder: str, workers: int, threads: int, at_once: int) -> float:
     return sizes.SEQUENCES * sizes.GENERATED / seconds
 
 
-def _handlers() -> Handlers:
-    return {"step": step, "score": score, "generate": generate}
-
-
 if __name__ == "__main__":
-    answer_commands(_handlers)
+    answer_commands({"step": step, "score": score, "generate": generate})

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from benchmarks import sizes
-from benchmarks.commands import Handlers, answer_commands
+from benchmarks.commands import answer_commands
 from benchmarks.peers.gpt2 import load_gpt2
 
 
@@ -34,10 +34,6 @@ def step(folder: str, batch: int, cached: int, steps: int) -> float:
     return (time.perf_counter() - began) / steps
 
 
-def _handlers() -> Handlers:
-    transformers.logging.set_verbosity_error()
-    return {"step": step}
-
-
 if __name__ == "__main__":
-    answer_commands(_handlers)
+    transformers.logging.set_verbosity_error()
+    answer_commands({"step": step})

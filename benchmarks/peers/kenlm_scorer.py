@@ -14,7 +14,7 @@ from typing import Any
 import kenlm
 
 from benchmarks import sizes
-from benchmarks.commands import Handlers, answer_commands
+from benchmarks.commands import answer_commands
 from benchmarks.vocabulary import sentences, words
 
 ORDER = 5
@@ -64,9 +64,5 @@ def score(path: str, calls: int) -> float:
     return calls * tokens / (time.perf_counter() - began)
 
 
-def _handlers() -> Handlers:
-    return {"score": score}
-
-
 if __name__ == "__main__":
-    answer_commands(_handlers)
+    answer_commands({"score": score})

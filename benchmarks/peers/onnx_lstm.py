@@ -11,7 +11,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import sizes
-from benchmarks.commands import Handlers, answer_commands
+from benchmarks.commands import answer_commands
 
 WIDTH = sizes.LSTM_WIDTH
 LAYERS = sizes.LSTM_LAYERS
@@ -93,9 +93,5 @@ def step(path: str, threads: int, steps: int) -> float:
     return (time.perf_counter() - began) / steps
 
 
-def _handlers() -> Handlers:
-    return {"step": step}
-
-
 if __name__ == "__main__":
-    answer_commands(_handlers)
+    answer_commands({"step": step})

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import sizes
-from benchmarks.commands import Handlers, answer_commands
+from benchmarks.commands import answer_commands
 
 
 class Model(nn.Module):
@@ -47,9 +47,5 @@ def step(steps: int) -> float:
     return (time.perf_counter() - began) / steps
 
 
-def _handlers() -> Handlers:
-    return {"step": step}
-
-
 if __name__ == "__main__":
-    answer_commands(_handlers)
+    answer_commands({"step": step})
