@@ -130,7 +130,7 @@ def scoring(bench: Bench) -> Row:
             *bench.ours(", from text to result", "score", **task),
             bench.ctranslate("score", **task),
             bench.side(
-                "KenLM 5-gram (no network: for orientation)",
+                "KenLM 5-gram, no network: for orientation",
                 "peers.kenlm_scorer",
                 "score",
                 once,

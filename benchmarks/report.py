@@ -129,10 +129,14 @@ def _draw_bars(panel: "Axes", row: Row) -> None:
         error = [[median - lowest], [highest - median]]
         colour = _OURS if side.name.startswith("nextword") else _THEIRS
         panel.barh(place, median, color=colour, xerr=error, capsize=2, height=0.65)
-        panel.text(0, place, f" {_number(median)}", va="center", fontsize=8, color="white")
-    names = [fill(side.name.replace(" (", "\n("), 40, replace_whitespace=False) for side in sides]
+        panel.text(highest, place, f"  {_number(median)}", va="center", fontsize=8)
+    names = [side.name.replace(" (", "\n(") for side in sides]
     panel.set_yticks(range(len(sides)), names)
     panel.invert_yaxis()
+    values = [value for side in sides for value in side.values]
+    if max(values) > 100 * min(values):
+        panel.set_xscale("log")
+    panel.margins(x=0.12)
     better = "more is better" if row.more_is_better else "less is better"
     panel.set_xlabel(f"{row.unit} ({better})", fontsize=8)
 
