@@ -87,6 +87,7 @@ static void *help(void *argument) {
             spins = 0;
         }
     }
+    return NULL; /* never: a pool lasts as long as the process */
 }
 
 static void wake(Pool *pool) {
