@@ -92,7 +92,7 @@ EXPORT Model *nextword_model_new(const Sizes *sizes, const float *embedding) {
     int each = sizes->kind == TRANSFORMER ? 4 : 2;
     model->sizes = *sizes;
     model->embedding = embedding;
-    model->num_matrices = each * sizes->layers + sizes->projected + 2;
+    model->num_matrices = each * sizes->layers + 2 * sizes->projected + 2;
     model->matrices = allocate((size_t)model->num_matrices * sizeof(Matrix));
     memset(model->matrices, 0, (size_t)model->num_matrices * sizeof(Matrix));
     if (sizes->kind != TRANSFORMER) return model;

@@ -56,8 +56,8 @@ typedef struct Pool Pool;
 typedef struct Model {
     Sizes sizes;
     const float *embedding; /* (num_ids, width), the network's own */
-    Matrix *matrices;       /* a layer's one after another, the projection, the output layer, and
-                             * what rounding left of the output layer's first words */
+    Matrix *matrices;       /* a layer's one after another, the projection and what rounding left of
+                             * it, the output layer and what rounding left of its first words */
     int32_t num_matrices;
     float *norms;           /* (2 * layers + 1, width padded): weights of the Transformer's norms */
     float *rotations;       /* (ROTATIONS, head width): cosines, then sines */

@@ -119,7 +119,8 @@ def _pack_recurrent(model: int, network: RecurrentNetwork) -> int:
     projection = network.projection
     rows = np.arange(config.embedding_size)
     _pack_matrix(model, index, projection.weight, rows, bias=projection.bias)
-    return index + 1
+    _pack_matrix(model, index + 1, projection.weight, rows, rest=True)
+    return index + 2
 
 
 def _gates(hidden: int, gates: int) -> np.ndarray:

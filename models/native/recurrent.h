@@ -168,6 +168,8 @@ static float *read_recurrent(Model *model, const Call *call, const Rows *rows) {
     round_rows(pool, x, hidden, rows->tokens, projection, &rounded);
     Plain plain = {y, width};
     product(pool, projection, &rounded, rows->tokens, finish_store, &plain);
+    /* Small, and all that the output layer sees goes through it: its weights have a second byte. */
+    product(pool, projection + 1, &rounded, rows->tokens, finish_add, &plain);
     return y;
 }
 

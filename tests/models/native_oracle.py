@@ -82,7 +82,9 @@ def _recurrent(network: RecurrentNetwork, x: np.ndarray) -> np.ndarray:
         x = np.stack(rows)
     if network.config.hidden_size == network.config.embedding_size:
         return x
-    return Product(network.projection.weight, network.projection.bias)(x)
+    projection = Product(network.projection.weight, network.projection.bias)
+    projection.refine(network.projection.weight, network.config.embedding_size)
+    return projection(x)
 
 
 def _norm(x: np.ndarray, layer_norm) -> np.ndarray:
