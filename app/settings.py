@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     queue_items: int = Field(
         2048, ge=1, description="texts and continuations that wait or run, a model; 429 beyond"
     )
-    running_items: int = Field(128, ge=1, description="how many of them run at a time")
+    running_items: int = Field(512, ge=1, description="how many of them run at a time")
     deadline_seconds: float = Field(
         60, gt=0, le=86400, description="most seconds that an answer may take, waiting included"
     )

@@ -16,6 +16,7 @@ class Job:
         client: Who asks.
         future: Of the event loop that waits.
         readings: The passes that the program waits for.
+        tokens: Tokens computed for it so far.
         running: The program was started and has not come to its end.
         ended: It has, or never will be started.
         dropped: Nobody waits any more; the model's thread closes the program at its next step.
@@ -39,6 +40,7 @@ class Job:
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Any] = self.loop.create_future()
         self.readings: list[Reading] = []
+        self.tokens = 0
         self.running = self.ended = self.dropped = False
 
     def settle(self, result: Any, error: BaseException | None) -> None:

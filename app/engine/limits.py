@@ -16,6 +16,6 @@ class Limits:
     """
 
     queue_items: int = 2048
-    running_items: int = 128
+    running_items: int = 512
     cache_bytes: int = 256 << 20
     deadline: float = 60.0

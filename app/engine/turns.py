@@ -40,13 +40,18 @@ class Turns:
             del self._waiting[client]
         return job
 
-    def served(self, job: Job) -> float:
-        """Return how many tokens the client of a running job has had, as far as it counts."""
-        return self._served[job.client]
+    def precedence(self, job: Job) -> tuple[float, int]:
+        """Return what running jobs are sorted by: whose client, then which had the fewest tokens.
+
+        So of one client's requests, who may stand for many people, a short one that comes late
+        is not held up by long ones.
+        """
+        return self._served[job.client], job.tokens
 
     def charge(self, job: Job, tokens: int) -> None:
         """Count what was computed for a running job."""
         self._served[job.client] += tokens
+        job.tokens += tokens
 
     def leave(self, job: Job) -> None:
         """Forget a job that ran; a client without jobs is forgotten with its last."""

@@ -170,7 +170,7 @@ class Worker:
     def _step(self) -> None:
         """Compute what the running programs wait for, and let them go on."""
         if self._crowded:  # who has had least comes first
-            self._active.sort(key=self._turns.served)
+            self._active.sort(key=self._turns.precedence)
         work = list(self._pieces())
         if work:
             started = time.perf_counter()

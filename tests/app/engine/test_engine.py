@@ -277,6 +277,22 @@ def test_clients_take_turns():
     assert order.index("modest") < 20
 
 
+def test_a_short_request_is_not_held_up_by_long_ones_of_the_same_client():
+    model = Slow(delay=0.001)
+    order: list[str] = []
+
+    async def scenario(engine):
+        long = [engine.run(model, program(60, order, "long", [1] * 8)) for _ in range(100)]
+        tasks = [asyncio.ensure_future(one) for one in long]
+        await asyncio.sleep(0.02)
+        await engine.run(model, program(3, order, "short"))
+        assert not any(task.done() for task in tasks)
+        await asyncio.gather(*tasks)
+
+    engine_run(scenario)
+    assert order[0] == "short"
+
+
 def test_closing_ends_what_runs_and_what_waits_and_nothing_is_taken_any_more():
     model = Slow()
     ended: list[str] = []
