@@ -32,6 +32,7 @@ class Job:
         "program",
         "readings",
         "running",
+        "tokens",
     )
 
     def __init__(self, program: Program[Any], items: int, client: str) -> None:
