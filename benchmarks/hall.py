@@ -68,19 +68,36 @@ class Hall:
         link.symlink_to((self.shipped / self.default).resolve())
         return folder
 
-    def typing_services(self, stack: ExitStack) -> tuple[Service, Service | MissingError]:
-        """Start our service with the default model, and the endpoint that answers as much."""
+    def typing_sides(self, stack: ExitStack, clients: int, of: str) -> list[Side]:
+        """Return our service with the default model, and endpoints that only answer as much.
+
+        Args:
+            stack: To close the servers by.
+            clients: How many type.
+            of: ``p50`` for the median latency in ms, ``rate`` for requests a second.
+        """
         log = self.out / "serving.log"
         ours = stack.enter_context(nextword_service(self.default_models, log))
         typed = requests.typing(0, count=1)
         bodies = [ask(ours.port, request).partition(b"\r\n\r\n")[2] for request in typed]
         answer = self.out / "models" / "answer.json"
         answer.write_bytes(sorted(bodies, key=len)[len(bodies) // 2])
-        try:
-            theirs = peer_service(self.peers, "constant_server", log, answer=str(answer))
-        except MissingError as error:
-            return ours, error
-        return ours, stack.enter_context(theirs)
+        sides = [self.typing("nextword", ours, clients, of)]
+        for name, endpoint in (
+            ("trivial FastAPI endpoint", "model"),
+            ("the same, question unread, bytes ready", "bytes"),
+        ):
+            service: Service | MissingError
+            try:
+                service = stack.enter_context(
+                    peer_service(
+                        self.peers, "constant_server", log, answer=str(answer), endpoint=endpoint
+                    )
+                )
+            except MissingError as error:
+                service = error
+            sides.append(self.typing(name, service, clients, of))
+        return sides
 
     def random_service(self, stack: ExitStack) -> Service:
         """Start our service with random weights, in the sizes that the peers have too."""

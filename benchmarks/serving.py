@@ -29,34 +29,26 @@ from benchmarks.worker import Crew, absolute
 
 def typing_alone(hall: Hall, stack: ExitStack) -> Row:
     """Compare the answers to one person who types."""
-    ours, theirs = hall.typing_services(stack)
     return Row(
         "typing-1",
         "/next-word while one client types, latency",
         "ms, p50",
         False,
-        [
-            hall.typing("nextword", ours, clients=1, of="p50"),
-            hall.typing("constant FastAPI endpoint", theirs, clients=1, of="p50"),
-        ],
+        hall.typing_sides(stack, clients=1, of="p50"),
         note="everyday sentences character by character: `text` to the last finished word, `prefix`"
-        " what is typed behind it, the default model, top_k 5. The endpoint does not read what it "
-        "is asked and returns as many bytes as we do, prepared; uvicorn, uvloop, httptools.",
+        " what is typed behind it, the default model, top_k 5. The trivial endpoint takes a schema "
+        "and returns a constant dictionary as long as our answers; uvicorn, uvloop, httptools.",
     )
 
 
 def typing_together(hall: Hall, stack: ExitStack) -> Row:
     """Compare the answers to 64 people who type."""
-    ours, theirs = hall.typing_services(stack)
     return Row(
         "typing-64",
         "/next-word while 64 clients type, no pause between keys",
         "requests/s",
         True,
-        [
-            hall.typing("nextword", ours, clients=64, of="rate"),
-            hall.typing("constant FastAPI endpoint", theirs, clients=64, of="rate"),
-        ],
+        hall.typing_sides(stack, clients=64, of="rate"),
         note="as `typing-1`; latencies in ms, /health asked every 20 ms at the same time. The "
         "clients' own process takes its share of the cores from both sides.",
     )
