@@ -11,7 +11,8 @@ class Writer:
     """Turns generated tokens into text that reads on from the prompt, and looks for stop strings.
 
     Attributes:
-        text: The continuation so far; whole words only, until it is closed.
+        text: The continuation so far; whole words only, until it is closed. Nothing yet where
+            nobody listens and no stop string is looked for.
     """
 
     def __init__(
@@ -27,15 +28,14 @@ class Writer:
         self._token_ids = _last_line(prompt_ids, tokenizer)[-_TAIL_TOKENS:]
         self._base = tokenizer.decode(self._token_ids)
         self._spaced = prompt[-1:].isspace()
+        self._watched = emit is not None or bool(stop)
         self._emitted = 0
         self.text = ""
 
     def add(self, token_id: int) -> bool:
         """Take one more token; returns whether a stop string ended the text."""
         self._token_ids.append(token_id)
-        if self._tokenizer.is_word_end[token_id]:
-            return self._refresh()
-        return False
+        return self._watched and bool(self._tokenizer.is_word_end[token_id]) and self._refresh()
 
     def write(self, token_ids: Iterable[int]) -> bool:
         """Take many tokens at once; returns whether a stop string ended the text."""

@@ -113,14 +113,21 @@ class JoinedTokenizer(Tokenizer):
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """Restore natural text; bytes that are not UTF-8 become U+FFFD."""
-        units = b"".join(
-            self.pieces[i] + b" " * bool(self.is_word_end[i])
-            for i in token_ids
-            if i != self.eos_id and i != self.bos_id
-        )
+        units = b"".join([self._written[i] for i in token_ids])
         # The space in front lets a first unit that joins its left neighbour join nothing.
         text = _restore(" " + units.decode(errors="replace"))
         return text.removeprefix(" ").removesuffix(" ")
+
+    @cached_property
+    def _written(self) -> list[bytes]:
+        """What each token id writes: its piece, a space behind a word; BOS and EOS nothing."""
+        written = [
+            piece + b" " if ends else piece
+            for piece, ends in zip(self.pieces, self.is_word_end.tolist(), strict=True)
+        ]
+        written.append(b"")  # BOS
+        written[self.eos_id] = b""
+        return written
 
     def surface(self, word: bytes) -> str:
         """Return the unit without its join marks."""
