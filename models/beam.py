@@ -76,7 +76,7 @@ def beam_search(
         )
         if done or not beams or step + 1 == max_tokens:
             break
-        passes = yield [Forward(h.token_ids[-1:], state) for h, state in beams]
+        passes = yield [Forward(h.token_ids[-1:], state, once=True) for h, state in beams]
         beams = [(h, p.state) for (h, _), p in zip(beams, passes, strict=True)]
         rows = [p.log_probs.numpy() for p in passes]
     best = finished if len(finished) == num_beams else [*finished, *(h for h, _ in beams)]

@@ -34,12 +34,15 @@ class Forward:
             state alone.
         targets: For ``targets``, the id that is asked for behind each token: as many as were read.
             Much cheaper than ``all`` where nothing else of the distributions is looked at.
+        once: Nobody is likely to ask for this again, so that it is not worth keeping: a token that
+            was generated.
     """
 
     token_ids: Sequence[int]
     state: State | None = None
     want: Literal["last", "all", "targets", "none"] = "last"
     targets: Sequence[int] = ()
+    once: bool = False
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def generate(
         ]
     else:
         sequences = [
-            _Sequence(writer(i), _random(seed, i), root.state, _allowed(tokenizer, root))
+            _Sequence(writer(i), _random(seed, i), root.state, root.log_probs.numpy())
             for i in range(n)
         ]
         yield from _extend(tokenizer, sequences, prompt, filters, max_tokens)
@@ -204,7 +204,9 @@ def _extend(
             seen: Collection[int] = ()
             if filters.repetition_penalty != 1:
                 seen = penalised.union(sequence.token_ids)
-            token = choose(sequence.log_probs, seen, filters, sequence.random)
+            token = choose(
+                sequence.log_probs, seen, filters, sequence.random, never=tokenizer.unk_id
+            )
             sequence.token_ids.append(token)
             sequence.scores.append(float(sequence.log_probs[token]))
             if token == tokenizer.eos_id or sequence.writer.add(token):
@@ -215,9 +217,9 @@ def _extend(
                 sequence.finish_reason = "stop"
         active = [sequence for sequence in active if not sequence.finish_reason]
         if active:
-            passes = yield [Forward(s.token_ids[-1:], s.state) for s in active]
+            passes = yield [Forward(s.token_ids[-1:], s.state, once=True) for s in active]
             for sequence, result in zip(active, passes, strict=True):
-                sequence.state, sequence.log_probs = result.state, _allowed(tokenizer, result)
+                sequence.state, sequence.log_probs = result.state, result.log_probs.numpy()
 
 
 def _written(tokenizer: Tokenizer, hypothesis: Hypothesis, root: Pass, writer: Writer) -> _Sequence:
@@ -228,14 +230,6 @@ def _written(tokenizer: Tokenizer, hypothesis: Hypothesis, root: Pass, writer: W
     stopped = writer.close()
     sequence.finish_reason = "stop" if hypothesis.finished or stopped else "length"
     return sequence
-
-
-def _allowed(tokenizer: Tokenizer, result: Pass) -> np.ndarray:
-    log_probs: np.ndarray = result.log_probs.numpy()
-    if tokenizer.unk_id is not None:
-        log_probs = log_probs.copy()
-        log_probs[tokenizer.unk_id] = -np.inf
-    return log_probs
 
 
 def _random(seed: int | None, index: int) -> np.random.Generator:

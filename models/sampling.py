@@ -66,7 +66,12 @@ def keep_min_p(log_probs: np.ndarray, min_p: float) -> np.ndarray:
 
 
 def choose(
-    log_probs: np.ndarray, seen: Collection[int], filters: Filters, random: np.random.Generator
+    log_probs: np.ndarray,
+    seen: Collection[int],
+    filters: Filters,
+    random: np.random.Generator,
+    *,
+    never: int | None = None,
 ) -> int:
     """Draw the next token: penalty, temperature, top-k, top-p, min-p, in this order.
 
@@ -75,11 +80,19 @@ def choose(
         seen: Token ids that the repetition penalty applies to.
         filters: Temperature 0 takes the most probable token after the penalty.
         random: Asked for one number, unless temperature is 0.
+        never: A token that must not come, whatever its probability.
     """
     log_probs = penalise_repetition(log_probs, seen, filters.repetition_penalty)
     if filters.temperature == 0:
-        return int(np.argmax(log_probs))
+        best = int(log_probs.argmax())
+        if best == never:  # seldom, so that most often there is nothing to copy
+            log_probs = log_probs.copy()
+            log_probs[never] = -np.inf
+            best = int(log_probs.argmax())
+        return best
     log_probs = log_probs.astype(np.float64)  # so that small shares of the mass are drawn fairly
+    if never is not None:
+        log_probs[never] = -np.inf
     with np.errstate(over="ignore"):  # near temperature 0 all but the highest may become -inf
         log_probs = (log_probs - log_probs.max()) / filters.temperature
     if filters.top_k is not None:

@@ -28,8 +28,8 @@ class Reading:
         self._node: Node | None = None
         state = forward.state
         self._state: State | None = state.inner if isinstance(state, CachedState) else state
-        if forward.want in ("all", "targets"):
-            return  # every position's log-probabilities are wanted, and none of them were kept
+        if forward.once or forward.want in ("all", "targets"):
+            return  # nothing of it is kept: of every position it would be too much
         self._node = cache.start(state)
         if self._node is None:
             return
@@ -50,6 +50,8 @@ class Reading:
         forward, at = self._forward, self._at
         token_ids = forward.token_ids
         if at == 0 and len(token_ids) <= PIECE:
+            if forward.state is self._state:
+                return forward
             return Forward(token_ids, self._state, forward.want, forward.targets)
         end = min(at + PIECE, len(token_ids))
         want = forward.want
@@ -62,11 +64,8 @@ class Reading:
         self._at += len(piece.token_ids)
         done = self._at == len(self._forward.token_ids)
         self._state = result.state
-        if self._forward.want in ("all", "targets"):
-            self._parts.append(result.log_probs)
-            if done:
-                log_probs = self._parts[0] if len(self._parts) == 1 else cat(self._parts)
-                self.result = Pass(log_probs, CachedState(result.state, None))
+        if self._node is None:
+            self._pass_on(result, done)
             return
         kept = self._cache.keep(
             self._node,
@@ -74,7 +73,15 @@ class Reading:
             result.state,
             result.log_probs if piece.want == "last" else None,
         )
-        assert isinstance(kept.state, CachedState)
-        self._node = kept.state.node
+        self._node = kept.state.node if isinstance(kept.state, CachedState) else None
         if done:
             self.result = kept
+
+    def _pass_on(self, result: Pass, done: bool) -> None:
+        """Go on with what is not kept."""
+        if self._forward.want in ("all", "targets") and (self._parts or not done):
+            self._parts.append(result.log_probs)
+            if done:
+                result = Pass(cat(self._parts), result.state)
+        if done:
+            self.result = result

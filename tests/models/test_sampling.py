@@ -123,6 +123,22 @@ def test_what_must_never_come_never_comes(values, seed, temperature):
     assert all(choose(row, {0}, filters, random) != 0 for _ in range(20))
 
 
+@given(ROWS, st.integers(0, 2**32), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([1.0, 2.0]))
+@bounded(150)
+def test_one_token_can_be_ruled_out(values, seed, temperature, penalty):
+    row = log_softmax(values)
+    never = int(np.argmax(row))
+    without = row.copy()
+    without[never] = -np.inf
+    before = row.copy()
+    filters = Filters(temperature=temperature, repetition_penalty=penalty)
+    draws = [np.random.default_rng(seed) for _ in range(2)]
+    for _ in range(5):
+        token = choose(row, {0, never}, filters, draws[0], never=never)
+        assert token == choose(without, {0, never}, filters, draws[1]) != never
+    assert (row == before).all()
+
+
 @pytest.mark.parametrize("temperature", [1e-300, 5e-324])
 def test_a_tiny_temperature_is_nearly_greedy(temperature):
     random = np.random.default_rng(0)
