@@ -112,7 +112,7 @@ def next_word(
     """
     tokenizer = model.tokenizer
     _check(tokenizer, top_k, prefix, candidates, num_words, temperature, words_only=words_only)
-    context = tokenizer.encode_context(text)
+    context = tokenizer.remembered_context(text)
     start = root = yield from read(context, None)
     temper = Temper(temperature)
 

@@ -18,15 +18,14 @@ from itertools import count
 
 import numpy as np
 
+from models.children import ChildFinder, Children
 from models.forward import Forward, Pass, Program
 from models.networks import State
-from models.selection import at_least, best_first
 from models.tokenizers import Tokenizer
 from models.tokenizers.joined import JOIN
 
 _JOIN = JOIN.encode()
 _BATCH = 8  # unfinished words expanded together
-_FIRST_CHILDREN = 256  # of an expanded word, sorted before anybody asks for more
 _PREFIX_TOLERANCE = 1e-7  # share of a prefix' probability that may stay unsummed
 _KEPT_STATE = 1 << 16  # bytes: of a larger one only the root's is kept, and the rest read again
 _MOST_TAKEN = 4096  # words looked at once the search gave up
@@ -70,9 +69,7 @@ class _Node:
         text: Bytes of the current word, a join mark included.
         words: How many words were finished before it.
         state: What the network has read; None where that would take too much room.
-        ids: Last tokens of the children (C,), in no order.
-        log_probs: Their natural log-probabilities (C,), float64.
-        order: Indexes of the most probable of them: the beginning only, until more is asked for.
+        children: The tokens that may follow.
         taken: How many of them have left the heap or wait in it.
     """
 
@@ -81,9 +78,7 @@ class _Node:
     text: bytes
     words: int
     state: State | None
-    ids: np.ndarray
-    log_probs: np.ndarray
-    order: list[int]
+    children: Children
     taken: int = 0
 
 
@@ -127,12 +122,12 @@ class Search:
         # Punctuation adds up over its spellings: those still to come may bring it forward.
         self._slack = 0.0 if words_only else float(np.log(_MOST_SPELLINGS))
         # Single tokens that are certainly enough words: as many as are listed, and their spellings.
-        self._enough_tokens: int | None = None
+        enough = None
         if limit is not None and num_words == 1:
-            self._enough_tokens = (limit + most_refused) * (1 if words_only else _MOST_SPELLINGS)
-        # Which tokens may begin a word: whole words, and unfinished pieces.
-        self._firsts = tokenizer.word_starts if words_only else tokenizer.unit_starts
-        self._floor = -np.inf  # less probable children are never needed
+            enough = (limit + most_refused) * (1 if words_only else _MOST_SPELLINGS)
+        self._children = ChildFinder(
+            tokenizer, words_only=words_only, enough=enough, slack=self._slack
+        )
         self._heap: list[_Entry] = []
         self._open: list[_Entry] = []  # shorter than the prefix: not yet known to begin with it
         self._best: list[float] = []  # the ``limit`` highest log-probabilities found, as a heap,
@@ -231,7 +226,7 @@ class Search:
     def _is_wanted(self, node: _Node, token: int) -> bool:
         """Return whether the word that ``token`` finishes counts, and is written as it should be.
 
-        Whole words in one token were checked once and for all, in `_firsts`.
+        Whole words in one token were checked once and for all, in `models.children`.
         """
         surface = self.tokenizer.remembered_surface(node.text + self.tokenizer.pieces[token])
         if not self.accept(surface):
@@ -268,77 +263,42 @@ class Search:
         words: int,
     ) -> None:
         """Put the children of an unfinished beginning on the heaps, and count what is finished."""
-        log_probs = self.temper(result.log_probs.numpy())
+        source = result.log_probs
+        log_probs = self.temper(source.numpy())
         rest = self._rest(text) if not words else b""
-        last = words + 1 == self.num_words
         beginnings: list[int] = []
         if rest:
-            ids, beginnings = self._fitting(rest, at_start=not text)
-            ids, logs = self._covering(log_probs, log_prob, ids, at_start=not text, last=last)
+            covering, beginnings = self._fitting(rest, at_start=not text)
+            children, mass, finished = self._children.covering(
+                log_probs, source, log_prob, covering, start=not text
+            )
+            self._prefix_mass += mass
             if not token_ids:
-                ends = self.tokenizer.is_word_end[ids]
-                self._raise_floor(at_least(logs, ends, self._enough_tokens))
+                self._children.know(children)
         else:
-            if not token_ids:
-                singles = self.tokenizer.single_ids
-                self._raise_floor(at_least(log_probs, singles, self._enough_tokens))
-            ids, logs = self._any(log_probs, log_prob, at_start=not text, last=last)
-        if not len(ids) and not beginnings:
+            children, finished = self._children.any(
+                log_probs, source, log_prob, start=not text, root=not token_ids
+            )
+            if not text:
+                ended = float(log_probs[self.tokenizer.eos_id])
+                self._finished_mass += math.exp(log_prob + ended)
+        if words + 1 == self.num_words:
+            self._finished_mass += finished
+        if not children.ids and not beginnings:
             return
         state = result.state if result.state.num_bytes <= _KEPT_STATE else None
-        order = best_first(logs, most=_FIRST_CHILDREN)
-        node = _Node(token_ids, word_start, text, words, state, ids, logs, order)
+        node = _Node(token_ids, word_start, text, words, state, children)
         self._push_next_child(node)
         for token in beginnings:
             entry = (-log_prob - float(log_probs[token]), next(self._ties), node, token)
             heapq.heappush(self._open, entry)
 
-    def _covering(
-        self, log_probs: np.ndarray, before: float, ids: np.ndarray, *, at_start: bool, last: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the children that finish the prefix, of ``ids``, and their log-probabilities."""
-        logs = log_probs[ids].astype(np.float64)
-        logs += before
-        probabilities = np.exp(logs)
-        self._prefix_mass += float(np.add.reduce(probabilities))
-        if last:
-            self._finished_mass += float(probabilities @ self.tokenizer.word_ends[ids])
-        if at_start:
-            fitting = self._firsts[ids]
-            ids, logs = ids[fitting], logs[fitting]
-        return ids, logs
-
-    def _any(
-        self, log_probs: np.ndarray, before: float, *, at_start: bool, last: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the children that may be among the most probable, and their log-probabilities."""
-        tokenizer = self.tokenizer
-        if at_start:
-            self._finished_mass += math.exp(before + float(log_probs[tokenizer.eos_id]))
-        if last:
-            mass = np.dot(np.exp(log_probs), tokenizer.word_ends)
-            self._finished_mass += math.exp(before) * float(mass)
-        # A little lower than needed, for these are float32.
-        (ids,) = (log_probs >= self._floor - before - 1e-5).nonzero()
-        ids = ids[(self._firsts if at_start else tokenizer.is_piece)[ids]]
-        logs = log_probs[ids].astype(np.float64)
-        logs += before
-        if self._floor == -np.inf:
-            possible = logs > -np.inf
-            ids, logs = ids[possible], logs[possible]
-        return ids, logs
-
-    def _raise_floor(self, least: float) -> None:
-        self._floor = max(self._floor, least - self._slack)
-
     def _push_next_child(self, node: _Node) -> None:
-        if node.taken == len(node.order) >= _FIRST_CHILDREN:
-            node.order = best_first(node.log_probs, most=len(node.log_probs))
-        if node.taken < len(node.order):
-            child = node.order[node.taken]
+        child = node.children.get(node.taken)
+        if child is not None:
+            token, log_prob = child
             node.taken += 1
-            cost = -float(node.log_probs[child])
-            heapq.heappush(self._heap, (cost, next(self._ties), node, int(node.ids[child])))
+            heapq.heappush(self._heap, (-log_prob, next(self._ties), node, token))
 
     def _rest(self, text: bytes) -> bytes:
         """Return what is left of the prefix behind ``text``, a join mark in front of it aside."""

@@ -10,6 +10,7 @@
 #define EXPORT __attribute__((visibility("default")))
 
 static Step chosen_step = NULL;
+static FindChildren chosen_children = NULL;
 static const char *chosen_name = "";
 
 int round_up(int value, int unit) { return (value + unit - 1) / unit * unit; }
@@ -72,19 +73,39 @@ EXPORT const char *nextword_instructions(const char *name) {
     int bits = vector_bits();
     if (bits >= 512 && (!*name || !strcmp(name, "avx512"))) {
         chosen_step = step_avx512;
+        chosen_children = children_avx512;
         return chosen_name = "avx512";
     }
     if (bits >= 256 && (!*name || !strcmp(name, "avx2"))) {
         chosen_step = step_avx2;
+        chosen_children = children_avx2;
         return chosen_name = "avx2";
     }
 #endif
     if (*name && strcmp(name, "generic")) return NULL;
     chosen_step = step_generic;
+    chosen_children = children_generic;
     return chosen_name = "generic";
 }
 
 EXPORT const char *nextword_current(void) { return chosen_name; }
+
+EXPORT int nextword_children(Children *children) { return chosen_children(children); }
+
+/* The children among ``tokens`` (count); ``masses``: of all of them, and of those that finish.
+ * Returns 0 where there may be more. */
+EXPORT int nextword_covering(Children *c, const int32_t *tokens, int count, double *masses) {
+    masses[0] = masses[1] = 0;
+    c->found = 0;
+    for (int i = 0; i < count; i++) {
+        int token = tokens[i];
+        double log_prob = (double)c->given[token] + c->before, probability = exp(log_prob);
+        masses[0] += probability;
+        masses[1] += probability * (double)c->word_ends[token];
+        if (c->flags[token] & c->allowed) insert_child(c, token, log_prob);
+    }
+    return c->found < c->room;
+}
 
 EXPORT Model *nextword_model_new(const Sizes *sizes, const float *embedding) {
     Model *model = calloc(1, sizeof *model);

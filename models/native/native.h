@@ -84,12 +84,53 @@ typedef struct {
     const int64_t *positions;  /* position of the first token to read */
 } Call;
 
+/* What a search asks of one distribution: see children.py. */
+enum { MOST_HIGHEST = 64 };
+enum { SINGLE_WORD = 1 };  /* of flags: the token is, alone, a word */
+
+typedef struct {
+    const float *given;      /* (vocab_size): natural log-probabilities */
+    const uint8_t *flags;    /* (vocab_size): SINGLE_WORD, and what ``allowed`` asks for */
+    const float *word_ends;  /* (vocab_size): 1 for the last token of a word, else 0 */
+    int32_t vocab_size;
+    int32_t allowed;         /* children have one of these flags */
+    int32_t enough;          /* raise the floor to the so-many-th word; 0: leave it */
+    int32_t room;            /* children there is room for */
+    double before;           /* log-probability of what stands before */
+    double slack;            /* how far the floor stays below that word */
+    double floor;            /* children below it are not needed */
+    double finished;         /* probability of all that finishes a word here */
+    int64_t found;           /* children */
+    int32_t *ids;            /* (room), the most probable first */
+    double *log_probs;       /* (room), those before included */
+} Children;
+
+/* Put a child where it belongs, the most probable first; of equals the first found. Where there is
+ * no room the last is dropped. */
+static inline void insert_child(Children *c, int token, double log_prob) {
+    if (c->found == c->room) {
+        if (log_prob <= c->log_probs[c->room - 1]) return;
+        c->found--;
+    }
+    int64_t i = c->found++;
+    for (; i > 0 && c->log_probs[i - 1] < log_prob; i--) {
+        c->log_probs[i] = c->log_probs[i - 1];
+        c->ids[i] = c->ids[i - 1];
+    }
+    c->log_probs[i] = log_prob;
+    c->ids[i] = token;
+}
+
 /* One set of instructions: everything between the tokens and the log-probabilities. */
 typedef void (*Step)(Model *model, const Call *call);
+typedef int (*FindChildren)(Children *children); /* 0 where there may be more */
 void step_generic(Model *model, const Call *call);
+int children_generic(Children *children);
 #if defined(__x86_64__)
 void step_avx2(Model *model, const Call *call);
+int children_avx2(Children *children);
 void step_avx512(Model *model, const Call *call);
+int children_avx512(Children *children);
 #endif
 
 int vector_bits(void); /* of the processor: 512, 256, or 0 for anything else */

@@ -12,9 +12,11 @@
 #endif
 
 #define USE_AVX512
+#include "children.h"
 #include "step.h"
 
 void step_avx512(Model *model, const Call *call) { step(model, call); }
+int children_avx512(Children *children) { return find_children(children); }
 
 #if defined(__clang__)
 #pragma clang attribute pop

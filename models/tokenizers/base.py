@@ -16,6 +16,7 @@ from models.errors import CorruptFileError, MismatchError
 EOS = "</s>"
 BOS = "<s>"
 UNK = "<unk>"
+_MOST_CONTEXTS, _LONGEST_CONTEXT = 1 << 10, 1 << 11  # texts, characters of one
 _MOST_REMEMBERED = 1 << 14  # words, a few megabytes
 
 
@@ -72,6 +73,7 @@ class Tokenizer(ABC):
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         """Wrap a Hugging Face tokenizer; raises MismatchError where its vocabulary is unfit."""
         self._backend = backend
+        self._contexts: dict[str, list[int]] = {}
         self._surfaces: dict[bytes, str] = {}
         self._spellings: dict[str, list[list[int]]] = {}
         ids = backend.get_vocab().values()
@@ -149,6 +151,17 @@ class Tokenizer(ABC):
             if len(self._spellings) >= _MOST_REMEMBERED:
                 self._spellings.clear()
             found = self._spellings[word] = self.spellings(word)
+        return found
+
+    def remembered_context(self, text: str) -> list[int]:
+        """Return `encode_context`, looked up where it was asked for lately: key after key."""
+        found = self._contexts.get(text)
+        if found is None:
+            if len(self._contexts) >= _MOST_CONTEXTS:
+                self._contexts.clear()
+            found = self.encode_context(text)
+            if len(text) <= _LONGEST_CONTEXT:
+                self._contexts[text] = found
         return found
 
     def encode_context(self, text: str) -> list[int]:
@@ -231,7 +244,7 @@ class Tokenizer(ABC):
         ids = sorted(
             (i for i, piece in enumerate(self.pieces) if piece), key=self.pieces.__getitem__
         )
-        return [self.pieces[i] for i in ids], np.array(ids, dtype=np.int64)
+        return [self.pieces[i] for i in ids], np.array(ids, dtype=np.int32)
 
     def completions(self, rest: bytes) -> np.ndarray:
         """Return the ids of all pieces that begin with ``rest``, which is not empty."""
