@@ -107,11 +107,12 @@ def score_all(
 def _score_behind(
     tokenizer: Tokenizer, text: str, here: Pass | None, *, eos: bool, words: bool
 ) -> Program[SentenceScore]:
-    encoding = tokenizer.encode(text)
-    scored = [*encoding.token_ids, *([tokenizer.eos_id] if eos else [])]
+    encoding = tokenizer.encode(text) if words else None
+    token_ids = encoding.token_ids if encoding else tokenizer.encode_ids(text)
+    scored = [*token_ids, tokenizer.eos_id] if eos else token_ids
     gathered = yield from _gather(tokenizer, here, scored, ranks=words)
-    total = sum(value for value, _ in gathered if value is not None)
-    count = sum(value is not None for value, _ in gathered)
+    known = [value for value, _ in gathered if value is not None]
+    total, count = sum(known), len(known)
     return SentenceScore(
         text=text,
         log_prob=total if count else None,
@@ -119,9 +120,9 @@ def _score_behind(
         mean_log_prob=total / count if count else None,
         bits_per_character=-total / math.log(2) / len(text) if count and text else None,
         scored_tokens=count,
-        oov_count=encoding.token_ids.count(tokenizer.unk_id) if tokenizer.unk_id is not None else 0,
+        oov_count=token_ids.count(tokenizer.unk_id) if tokenizer.unk_id is not None else 0,
         eos_log_prob=gathered[-1][0] if eos else None,
-        words=_words(tokenizer, text, encoding, gathered) if words else None,
+        words=_words(tokenizer, text, encoding, gathered) if encoding else None,
     )
 
 
@@ -155,11 +156,12 @@ def _pick(
     tokenizer: Tokenizer, log_probs: torch.Tensor, targets: Sequence[int], *, ranks: bool
 ) -> _Gathered:
     """Take the targets' log-probabilities out of (T, V)."""
-    picked = log_probs[: len(targets)].gather(1, torch.tensor(targets, dtype=torch.int64)[:, None])
-    values = picked[:, 0].tolist()
+    rows = log_probs.numpy()[: len(targets)]
+    picked = rows[np.arange(len(targets)), targets]  # (T,)
+    values = picked.tolist()
     if not ranks:
         return [(value, None) for value in values]
-    above = (log_probs[: len(targets)] > picked).numpy()  # (T, V)
+    above = rows > picked[:, None]  # (T, V)
     unfinished = ~tokenizer.is_word_end
     unfinished[tokenizer.eos_id] = False
     return [
