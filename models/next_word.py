@@ -154,7 +154,7 @@ def next_word(
     asked = [
         word_log_prob(tokenizer, word, start, temper, begun=typed.head_ids) for word in candidates
     ]
-    log_probs = yield from side_by_side(asked)
+    log_probs = (yield from side_by_side(asked)) if asked else []
     ranks = {prediction.word: prediction.rank for prediction in predictions}
     given = head_log_prob + found.prefix_log_prob
     mass = math.exp(found.prefix_log_prob)
