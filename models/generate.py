@@ -68,7 +68,6 @@ class _Sequence:
     writer: Writer
     random: np.random.Generator
     state: State
-    log_probs: np.ndarray
     token_ids: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     finish_reason: Literal["stop", "length"] | None = None
@@ -145,11 +144,8 @@ def generate(
             for i, hypothesis in enumerate(hypotheses[:n])
         ]
     else:
-        sequences = [
-            _Sequence(writer(i), _random(seed, i), root.state, root.log_probs.numpy())
-            for i in range(n)
-        ]
-        yield from _extend(tokenizer, sequences, prompt, filters, max_tokens)
+        sequences = [_Sequence(writer(i), _random(seed, i), root.state) for i in range(n)]
+        yield from _extend(tokenizer, root, sequences, prompt, filters, max_tokens)
     return Generation(
         results=[_continuation(tokenizer, sequence) for sequence in sequences],
         prompt_tokens=len(prompt),
@@ -191,6 +187,7 @@ def _check(
 
 def _extend(
     tokenizer: Tokenizer,
+    root: Pass,
     sequences: list[_Sequence],
     prompt: Sequence[int],
     filters: Filters,
@@ -198,33 +195,35 @@ def _extend(
 ) -> Program[None]:
     """Generate token by token until every sequence is finished."""
     penalised = frozenset(prompt) - {tokenizer.bos_id, tokenizer.eos_id}
-    active = sequences
-    while active:
-        for sequence in active:
-            seen: Collection[int] = ()
-            if filters.repetition_penalty != 1:
-                seen = penalised.union(sequence.token_ids)
-            token = choose(
-                sequence.log_probs, seen, filters, sequence.random, never=tokenizer.unk_id
-            )
-            sequence.token_ids.append(token)
-            sequence.scores.append(float(sequence.log_probs[token]))
-            if token == tokenizer.eos_id or sequence.writer.add(token):
-                sequence.finish_reason = "stop"
-            elif len(sequence.token_ids) == max_tokens:
-                sequence.finish_reason = "length"
-            if sequence.finish_reason and sequence.writer.close():
-                sequence.finish_reason = "stop"
-        active = [sequence for sequence in active if not sequence.finish_reason]
-        if active:
-            passes = yield [Forward(s.token_ids[-1:], s.state, once=True) for s in active]
-            for sequence, result in zip(active, passes, strict=True):
-                sequence.state, sequence.log_probs = result.state, result.log_probs.numpy()
+
+    def go_on(sequence: _Sequence, here: Pass) -> None:
+        log_probs: np.ndarray = here.log_probs.numpy()
+        seen: Collection[int] = ()
+        if filters.repetition_penalty != 1:
+            seen = penalised.union(sequence.token_ids)
+        token = choose(log_probs, seen, filters, sequence.random, never=tokenizer.unk_id)
+        sequence.state = here.state
+        sequence.token_ids.append(token)
+        sequence.scores.append(float(log_probs[token]))
+        if token == tokenizer.eos_id or sequence.writer.add(token):
+            sequence.finish_reason = "stop"
+        elif len(sequence.token_ids) == max_tokens:
+            sequence.finish_reason = "length"
+        if sequence.finish_reason and sequence.writer.close():
+            sequence.finish_reason = "stop"
+
+    for sequence in sequences:
+        go_on(sequence, root)
+    while active := [sequence for sequence in sequences if not sequence.finish_reason]:
+        passes = yield [Forward(s.token_ids[-1:], s.state, once=True) for s in active]
+        for sequence, result in zip(active, passes, strict=True):
+            go_on(sequence, result)
+        del passes, result  # their memory serves the next step, while it is in the cache
 
 
 def _written(tokenizer: Tokenizer, hypothesis: Hypothesis, root: Pass, writer: Writer) -> _Sequence:
     """Write out what beam search found."""
-    sequence = _Sequence(writer, _random(0, 0), root.state, root.log_probs.numpy())
+    sequence = _Sequence(writer, _random(0, 0), root.state)
     sequence.token_ids, sequence.scores = [*hypothesis.token_ids], [*hypothesis.log_probs]
     writer.write(token for token in hypothesis.token_ids if token != tokenizer.eos_id)
     stopped = writer.close()
