@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from rich.table import Column, Table
 
 from app.threads import available_threads
 from models.backends.choose import choose_backend
@@ -72,7 +72,8 @@ def main() -> None:
         "--lines", type=int, default=2000, help="first lines for perplexity, a file"
     )
     arguments = parser.parse_args()
-    table = Table("checkpoint", "data", "float32", "int8", "change", "same three", "same order")
+    table = Table("float32", "int8", "change", "same three", "same order")
+    table.columns[:0] = [Column(name, no_wrap=True) for name in ("checkpoint", "data")]
     holds = True
     for folder in arguments.checkpoint:
         loaded = load_checkpoint(folder)

@@ -16,7 +16,7 @@ _LANES, _PANEL = 16, 64  # outputs of a block, and of a panel of four
 _IMPOSSIBLE = -1e30  # logit of a word that pads the vocabulary
 _MOST_BLOCK = 8  # positions
 _BLOCK_BYTES = 1 << 16  # what a block of keys and values should fit in
-_FINE = 1024  # words, the first, whose output weights have 16 bits: the most frequent ones
+_FINE = 2048  # words, the first, whose output weights have 16 bits: the most frequent ones
 _ALONE = 8_000_000  # multiplications that one thread does sooner than a sleeping one wakes
 
 
