@@ -3,6 +3,7 @@
 Without one the install succeeds all the same, and models are computed in torch.
 """
 
+import hashlib
 import importlib.util
 import os
 import shlex
@@ -43,11 +44,25 @@ class BuildLibrary(build_ext):
         return str(LIBRARY) if "." in fullname else LIBRARY.name
 
     def build_extension(self, ext: Extension) -> None:
-        """Compile beside the old library and then replace it, which programs may have loaded."""
+        """Compile, and put it in its place whole; programs may have the one before loaded.
+
+        It carries a checksum of its sources, by which `models.native.library` knows it.
+        """
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)  # one of other sources would not be loaded
         fresh = target.with_name(f".{target.name}.{os.getpid()}")
-        command = [*find_compiler(), *FLAGS, *ext.sources, "-o", str(fresh), "-lm"]
+        sources = sorted((*FOLDER.glob("*.c"), *FOLDER.glob("*.h")))
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+        command = [
+            *find_compiler(),
+            *FLAGS,
+            f'-DSOURCES="{digest}"',
+            *ext.sources,
+            "-o",
+            str(fresh),
+            "-lm",
+        ]
         try:
             subprocess.run(command, check=True)
             fresh.replace(target)

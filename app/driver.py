@@ -12,7 +12,13 @@ class Driver(Protocol):
     """Something that runs programs away from the event loop."""
 
     async def run(
-        self, model: LanguageModel, program: Program[R], *, items: int = 1, client: str = ""
+        self,
+        model: LanguageModel,
+        program: Program[R],
+        *,
+        items: int = 1,
+        client: str = "",
+        small: bool = False,
     ) -> R:
         """Return the program's result; when cancelled, the program ends at its next step.
 
@@ -21,6 +27,8 @@ class Driver(Protocol):
             program: What to run.
             items: Sentences or sequences that it works on, for which the queue has bounded room.
             client: Who asks; clients take turns.
+            small: The program takes well under a millisecond where its passes are known already,
+                so that it may run in the event loop's own thread.
 
         Raises:
             BusyError: The queue has no room for so many items.

@@ -12,6 +12,8 @@ from models.language_model import LanguageModel
 from models.networks import State
 from models.tokenizers import Encoding, Tokenizer
 
+_RANKED = 32  # tokens read at a time where whole distributions come back
+
 
 @dataclass(frozen=True)
 class WordScore:
@@ -139,8 +141,9 @@ def _gather(
         gathered = _pick(tokenizer, here.log_probs[None], scored[:1], ranks=ranks)
         state = here.state
     read_on = scored[:-1]  # nothing is asked of what follows the last
-    for start in range(0, len(read_on), CHUNK):
-        chunk = read_on[start : start + CHUNK]
+    step = _RANKED if ranks else CHUNK
+    for start in range(0, len(read_on), step):
+        chunk = read_on[start : start + step]
         targets = scored[start + 1 : start + 1 + len(chunk)]
         if ranks:
             (result,) = yield [Forward(chunk, state, "all")]

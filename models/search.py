@@ -266,6 +266,7 @@ class Search:
         source = result.log_probs
         log_probs = self.temper(source.numpy())
         rest = self._rest(text) if not words else b""
+        self._children.raise_floor(self._enough())
         beginnings: list[int] = []
         if rest:
             covering, beginnings = self._fitting(rest, at_start=not text)

@@ -60,7 +60,8 @@ install_locked() {
   wanted=$(cd "$root" && printf '%s\n' "$root" && cksum pyproject.toml setup.py requirements-build.txt "$@" &&
     cat models/native/*.[ch] | cksum)
   if [ -f "$stamp" ]; then installed=$(cat "$stamp"); fi
-  if [ -x "$python" ] && [ "$installed" = "$wanted" ]; then return; fi
+  # Without the library, as where there was no compiler, it is worth another try.
+  if [ -x "$python" ] && [ "$installed" = "$wanted" ] && [ -f "$root/models/native/libnextword.so" ]; then return; fi
 
   if [ "${installed%%$'\n'*}" != "${installed:+$root}" ] || ! "$python" -m pip --version >/dev/null 2>&1; then
     create_venv

@@ -128,6 +128,8 @@ class PrefixCache:
         Returns:
             The pass to hand to the program, whose state knows its place in the tree.
         """
+        if start is not None and start is not self._root and start.parent is None:
+            start = None  # dropped meanwhile: nobody would find what is behind it
         size = _OVERHEAD + state.num_bytes + (log_probs.nbytes if log_probs is not None else 0)
         if start is None or size > self._budget:
             return Pass(_NOTHING if log_probs is None else log_probs, CachedState(state, None))

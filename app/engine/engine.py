@@ -24,13 +24,19 @@ class Engine:
         self._workers: dict[int, Worker] = {}  # by the model's identity
 
     async def run(
-        self, model: LanguageModel, program: Program[R], *, items: int = 1, client: str = ""
+        self,
+        model: LanguageModel,
+        program: Program[R],
+        *,
+        items: int = 1,
+        client: str = "",
+        small: bool = False,
     ) -> R:
         """Return the program's result; see `Driver`."""
         worker = self._workers.get(id(model))
         if worker is None:
             worker = self._workers[id(model)] = Worker(model, self._limits)
-        job = Job(program, items, client)
+        job = Job(program, items, client, small=small)
         worker.submit(job)
         timer = job.loop.call_later(self._limits.deadline, self._expire, job)
         try:

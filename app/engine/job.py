@@ -13,6 +13,8 @@ class Job:
     Attributes:
         program: Runs in the model's thread, and only there.
         items: Sentences or sequences that it works on.
+        small: A step of it takes little time where all its passes are cached.
+        start: Tokens that others of its client had had when it came, as far as it counts.
         client: Who asks.
         future: Of the event loop that waits.
         readings: The passes that the program waits for.
@@ -32,16 +34,18 @@ class Job:
         "program",
         "readings",
         "running",
+        "small",
+        "start",
         "tokens",
     )
 
-    def __init__(self, program: Program[Any], items: int, client: str) -> None:
+    def __init__(self, program: Program[Any], items: int, client: str, *, small: bool) -> None:
         """Wait in the running event loop."""
-        self.program, self.items, self.client = program, items, client
+        self.program, self.items, self.client, self.small = program, items, client, small
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Any] = self.loop.create_future()
         self.readings: list[Reading] = []
-        self.tokens = 0
+        self.start = self.tokens = 0
         self.running = self.ended = self.dropped = False
 
     def settle(self, result: Any, error: BaseException | None) -> None:

@@ -16,7 +16,7 @@ class Turns:
         """Nobody waits."""
         self._waiting: dict[str, deque[Job]] = {}
         self._served: dict[str, float] = {}  # tokens, of clients with a job waiting or running
-        self._jobs: dict[str, int] = {}
+        self._jobs: dict[str, set[Job]] = {}
 
     def __len__(self) -> int:
         """Return how many jobs wait."""
@@ -26,7 +26,9 @@ class Turns:
         """Let a job wait behind those of its client."""
         if job.client not in self._served:
             self._served[job.client] = min(self._served.values(), default=0.0)
-        self._jobs[job.client] = self._jobs.get(job.client, 0) + 1
+        others = self._jobs.setdefault(job.client, set())
+        job.start = min((other.start + other.tokens for other in others), default=0)
+        others.add(job)
         self._waiting.setdefault(job.client, deque()).append(job)
 
     def take(self) -> Job | None:
@@ -41,12 +43,12 @@ class Turns:
         return job
 
     def precedence(self, job: Job) -> tuple[float, int]:
-        """Return what running jobs are sorted by: whose client, then which had the fewest tokens.
+        """Return what running jobs are sorted by: their client, then themselves, in the same way.
 
-        So of one client's requests, who may stand for many people, a short one that comes late
-        is not held up by long ones.
+        So of one client, who may stand for many people, a short request that comes late is not
+        held up by long ones, nor a long one for ever by many short.
         """
-        return self._served[job.client], job.tokens
+        return self._served[job.client], job.start + job.tokens
 
     def charge(self, job: Job, tokens: int) -> None:
         """Count what was computed for a running job."""
@@ -55,7 +57,7 @@ class Turns:
 
     def leave(self, job: Job) -> None:
         """Forget a job that ran; a client without jobs is forgotten with its last."""
-        self._jobs[job.client] -= 1
+        self._jobs[job.client].discard(job)
         if not self._jobs[job.client]:
             del self._jobs[job.client], self._served[job.client]
 

@@ -70,10 +70,12 @@ class Worker:
                 self.stats.rejected += 1
                 wait = min(_MOST_WAIT, 1 + int(self._items / self._rate))
                 raise BusyError(f"The queue of {self._limits.queue_items} items is full.", wait)
+            if not self._items:  # of idle times the rate tells nothing
+                self._ended, self._rated = 0, time.monotonic()
             self._items += job.items
         # With nothing to do the thread is just about to let go.
         patience = 0.0 if self._active else _MOST_PATIENCE
-        if job.items == 1 and self._busy.acquire(timeout=patience):
+        if job.small and self._busy.acquire(timeout=patience):
             try:
                 self._answer_at_once(job)
             finally:
@@ -113,11 +115,11 @@ class Worker:
                 self._receive()
                 self._admit()
                 self._step()
-            except Exception as error:  # a bug of ours: nobody may wait for an answer for ever
+            except BaseException as error:  # a bug of ours: nobody may wait for an answer for ever
                 log.error("bug", error=type(error).__name__, thread=threading.current_thread().name)
                 for job in self._active:
                     if job.running:
-                        self._finish(job, None, error)
+                        self._finish(job, None, RuntimeError(type(error).__name__))
             self._active = [job for job in self._active if job.running]
             self._deliver()
         self._receive()
@@ -161,6 +163,11 @@ class Worker:
 
     def _start(self, job: Job, steps: int) -> None:
         self.stats.queued -= job.items
+        if job.dropped:
+            self._turns.leave(job)
+            self._close(job)
+            self.stats.dropped += 1
+            return
         self._running += job.items
         self.stats.running = self._running
         job.running = True
@@ -169,6 +176,10 @@ class Worker:
 
     def _step(self) -> None:
         """Compute what the running programs wait for, and let them go on."""
+        for job in self._active:
+            if job.running and job.dropped:
+                self._finish(job, None, None)
+        self._active = [job for job in self._active if job.running]
         if self._crowded:  # who has had least comes first
             self._active.sort(key=self._turns.precedence)
         work = list(self._pieces())
@@ -178,14 +189,15 @@ class Worker:
             tokens = sum(len(piece.token_ids) for _, _, piece in work)
             self.stats.computed(len(work), tokens, time.perf_counter() - started)
             for (job, reading, piece), result in zip(work, passes, strict=True):
+                if not job.running:  # another of its passes failed
+                    continue
                 if isinstance(result, BaseException):
-                    if job.running:
-                        self._finish(job, None, result)
+                    self._finish(job, None, result)
                     continue
                 reading.take(piece, result)
                 self._turns.charge(job, len(piece.token_ids))
         for job in self._active:
-            if job.running and not job.dropped:
+            if job.running:
                 results = [reading.result for reading in job.readings]
                 if None not in results:
                     self._advance(job, results)  # type: ignore[arg-type]
@@ -194,9 +206,6 @@ class Worker:
         tokens = 0
         self._crowded = False
         for job in self._active:
-            if job.dropped:
-                self._finish(job, None, None)
-                continue
             for reading in job.readings:
                 if reading.result is None:
                     if tokens >= _STEP_TOKENS:
@@ -229,6 +238,8 @@ class Worker:
             self._finish(job, finished.value, None)
         except Exception as error:
             self._finish(job, None, error)
+        except BaseException as error:  # libraries in Rust panic with these
+            self._finish(job, None, RuntimeError(type(error).__name__))
 
     def _finish(self, job: Job, result: Any, error: BaseException | None) -> None:
         """Take a job that runs out of the engine."""

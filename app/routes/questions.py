@@ -45,7 +45,8 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
     async def post_next_word(request: Request, query: NextWordRequest) -> Response:
         """The most probable next words and their exact probabilities."""
         model = registry.get(query.model)
-        work = driver.run(model, next_word_answer(model, query), client=peer(request))
+        program, items = next_word_answer(model, query), query.items
+        work = driver.run(model, program, items=items, client=peer(request), small=query.small)
         return Answer(await while_connected(request, work))
 
     @router.post("/score", response_model=ScoreResponse, summary="The likelihood of sentences")
@@ -53,7 +54,7 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
     async def post_score(request: Request, query: ScoreRequest) -> Response:
         """How likely each text is; each is scored alone."""
         model = registry.get(query.model)
-        program, items = score_answer(model, query), len(query.texts)
+        program, items = score_answer(model, query), query.items
         work = driver.run(model, program, items=items, client=peer(request))
         return Answer(await while_connected(request, work))
 

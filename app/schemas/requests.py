@@ -14,6 +14,9 @@ Words = Annotated[list[Word], Limit(MaxLen, "max_candidates")]
 TopK = Annotated[int, Ge(1), Limit(Le, "max_top_k")]
 Stop = Annotated[str, MinLen(1), Limit(MaxLen, "max_word_characters")]
 
+_SMALL_TEXT = 2048  # characters
+_SMALL_LIST = 100  # words
+
 # A union that knows which side it is on reports the faults of that side alone.
 ONE, MANY = "<one>", "<many>"
 
@@ -68,6 +71,22 @@ class NextWordRequest(Request):
     words_only: bool = Field(True, description="Predict words and no punctuation.", examples=[True])
     exclude: Words = Field([], description="Words never to predict.", examples=[["flight"]])
 
+    @property
+    def items(self) -> int:
+        """How much room it takes: phrases are searched for among many more beginnings."""
+        return 1 if self.num_words == 1 else 64
+
+    @property
+    def small(self) -> bool:
+        """Whether it is like a keystroke: little text, a short list, one word."""
+        return (
+            self.num_words == 1
+            and self.words_only
+            and len(self.text) <= _SMALL_TEXT
+            and (self.top_k or _SMALL_LIST + 1) <= _SMALL_LIST
+            and len(self.candidates) + len(self.exclude) <= _SMALL_LIST // 10
+        )
+
 
 class ScoreRequest(Request):
     """How likely is each of these texts?"""
@@ -89,6 +108,11 @@ class ScoreRequest(Request):
         True, description="Score also that the sentence ends behind the text.", examples=[True]
     )
     tokens: bool = Field(False, description="Report each word.", examples=[True])
+
+    @property
+    def items(self) -> int:
+        """How much room it takes: words' ranks need whole distributions."""
+        return len(self.texts) * (4 if self.tokens else 1)
 
     @property
     def texts(self) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 from models.backends.torch import TorchBackend
+from models.errors import BackendUnavailableError
 from models.language_model import LanguageModel
 
 Precision = Literal["auto", "float32", "int8"]
@@ -25,11 +26,13 @@ def choose_backend(model: LanguageModel, precision: Precision, *, threads: int) 
     """
     from models import native
 
-    if precision == "auto":
-        precision = "int8" if native.available() and not torch.cuda.is_available() else "float32"
-    if precision == "int8":
-        backend = native.NativeBackend(model.network, model.temperature, threads=threads)
-        return replace(model, backend=backend)
+    if precision == "int8" or (precision == "auto" and not torch.cuda.is_available()):
+        try:
+            backend = native.NativeBackend(model.network, model.temperature, threads=threads)
+            return replace(model, backend=backend)
+        except BackendUnavailableError:
+            if precision == "int8":
+                raise
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         model.network.to("cuda")

@@ -1,6 +1,7 @@
 """The shared library: where it is, and how its functions are called."""
 
 import ctypes
+import hashlib
 import os
 from functools import cache
 from pathlib import Path
@@ -79,8 +80,22 @@ def load_library() -> ctypes.CDLL:
         _declare(loaded)
     except (OSError, AttributeError) as error:
         raise BackendUnavailableError(f"{PATH} does not load: {error}") from None
+    if loaded.nextword_sources() != _checksum(loaded):
+        raise BackendUnavailableError(
+            f"{PATH.name} was built from other sources: install the project again"
+        )
     choose_instructions(loaded, os.environ.get(INSTRUCTIONS, ""))
     return loaded
+
+
+def _checksum(loaded: ctypes.CDLL) -> bytes:
+    """Return the checksum of the sources beside the library; its own where there are none."""
+    sources = sorted((*PATH.parent.glob("*.c"), *PATH.parent.glob("*.h")))
+    if not sources:
+        own: bytes = loaded.nextword_sources()
+        return own
+    content = b"".join(path.read_bytes() for path in sources)
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def choose_instructions(loaded: ctypes.CDLL, name: str) -> str:
@@ -100,6 +115,9 @@ def _declare(loaded: ctypes.CDLL) -> None:
     functions = {
         "instructions": (ctypes.c_char_p, [ctypes.c_char_p]),
         "current": (ctypes.c_char_p, []),
+        "sources": (ctypes.c_char_p, []),
+        "children": (ctypes.c_int, [_pointer]),
+        "covering": (ctypes.c_int, [_pointer, _pointer, i32, _pointer]),
         "pool_new": (_pointer, [i32]),
         "model_new": (_pointer, [_pointer, _pointer]),
         "model_free": (None, [_pointer]),

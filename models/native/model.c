@@ -88,6 +88,9 @@ EXPORT const char *nextword_instructions(const char *name) {
     return chosen_name = "generic";
 }
 
+/* The checksum of the sources that this was compiled from. */
+EXPORT const char *nextword_sources(void) { return SOURCES; }
+
 EXPORT const char *nextword_current(void) { return chosen_name; }
 
 EXPORT int nextword_children(Children *children) { return chosen_children(children); }

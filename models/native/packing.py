@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.errors import BackendUnavailableError
 from models.native.library import Sizes, load_library
 from models.networks import Network, RecurrentNetwork, Transformer
 from models.networks.transformer import Block
@@ -16,12 +17,17 @@ _LANES, _PANEL = 16, 64  # outputs of a block, and of a panel of four
 _IMPOSSIBLE = -1e30  # logit of a word that pads the vocabulary
 _MOST_BLOCK = 8  # positions
 _BLOCK_BYTES = 1 << 16  # what a block of keys and values should fit in
-_FINE = 2048  # words, the first, whose output weights have 16 bits: the most frequent ones
+FINE = 2048  # words, the first, whose output weights have 16 bits: the most frequent ones
+_MOST_WINDOW = 1 << 20  # positions
 _ALONE = 8_000_000  # multiplications that one thread does sooner than a sleeping one wakes
 
 
 def sizes_of(network: Network) -> Sizes:
-    """Return the sizes of a network, for the library."""
+    """Return the sizes of a network, for the library.
+
+    Raises:
+        BackendUnavailableError: Attention reaches farther back than the library has room for.
+    """
     config = network.config
     sizes = Sizes(
         kind=_KINDS.index(config.kind),
@@ -33,6 +39,8 @@ def sizes_of(network: Network) -> Sizes:
     )
     if isinstance(network, Transformer):
         transformer = network.config
+        if transformer.context_length > _MOST_WINDOW:
+            raise BackendUnavailableError(f"int8 reaches back {_MOST_WINDOW} tokens at most")
         sizes.heads, sizes.inner = transformer.num_heads, transformer.feedforward_size
         sizes.window, sizes.block = transformer.context_length, _MOST_BLOCK
         # A step that copies a block should stay cheap, and be worth keeping.
@@ -62,7 +70,7 @@ def pack(network: Network, sizes: Sizes, temperature: float) -> tuple[int, list[
     weight, words = network.output_weight, np.arange(sizes.vocab_size)
     bias, factor = network.output_bias, 1 / temperature
     _pack_matrix(model, matrices, weight, words, bias=bias, factor=factor, empty=_IMPOSSIBLE)
-    _pack_matrix(model, matrices + 1, weight, words[:_FINE], factor=factor, rest=True)
+    _pack_matrix(model, matrices + 1, weight, words[:FINE], factor=factor, rest=True)
     return model, [embedding]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from models.native.packing import FINE
 from models.networks import Network, RecurrentNetwork, Transformer
 
 
@@ -47,7 +48,7 @@ def log_probs(network: Network, token_ids: Sequence[int], temperature: float) ->
     x = network.embedding.weight.detach().numpy()[list(token_ids)].astype(np.float64)
     features = _recurrent if isinstance(network, RecurrentNetwork) else _transformer
     output = Product(network.output_weight, network.output_bias)
-    output.refine(network.output_weight, 1024)
+    output.refine(network.output_weight, FINE)
     logits = output(features(network, x)) / temperature
     logits -= logits.max(1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(1, keepdims=True))
