@@ -85,7 +85,8 @@ class PrefixCache:
         """Keep at most ``budget`` bytes; 0 keeps nothing."""
         self._budget, self._stats = budget, stats
         self._root = Node(None, ())
-        self._kept: OrderedDict[Node, int] = OrderedDict()  # least recently used first; bytes
+        self._kept: OrderedDict[Node, None] = OrderedDict()  # least recently used first
+        self._holders: dict[int, int] = {}  # of each piece of memory, how many states hold it
 
     def start(self, state: State | None) -> Node | None:
         """Return where a pass behind ``state`` begins; None where nothing behind it is kept."""
@@ -130,20 +131,23 @@ class PrefixCache:
         """
         if start is not None and start is not self._root and start.parent is None:
             start = None  # dropped meanwhile: nobody would find what is behind it
-        size = _OVERHEAD + state.num_bytes + (log_probs.nbytes if log_probs is not None else 0)
-        if start is None or size > self._budget:
+        if start is None or self._budget < _OVERHEAD + state.num_bytes:
             return Pass(_NOTHING if log_probs is None else log_probs, CachedState(state, None))
         if log_probs is not None and log_probs.untyped_storage().nbytes() > log_probs.nbytes:
             log_probs = log_probs.clone()  # or one row of a batch would keep all of it
         node = self._reach(start, tuple(token_ids))
+        if node in self._kept:
+            self._stats.bytes -= self._release(node)
         node.state = CachedState(state, node)
         result = Pass(_NOTHING if log_probs is None else log_probs, node.state)
         node.result = result if log_probs is not None else None
-        self._stats.bytes += size - self._kept.get(node, 0)
-        self._kept[node] = size
+        self._stats.bytes += self._hold(node)
+        self._kept[node] = None
         self._kept.move_to_end(node)
         while self._stats.bytes > self._budget:
-            self._drop(*self._kept.popitem(last=False))
+            oldest, _ = self._kept.popitem(last=False)
+            self._stats.bytes -= self._release(oldest)
+            self._drop(oldest)
         self._stats.entries = len(self._kept)
         return result
 
@@ -160,9 +164,29 @@ class PrefixCache:
             at += shared
         return node
 
-    def _drop(self, node: Node, size: int) -> None:
+    def _hold(self, node: Node) -> int:
+        """Count what a node keeps; return the bytes that nobody else keeps."""
+        assert node.state is not None
+        added = _OVERHEAD + (node.result.log_probs.nbytes if node.result else 0)
+        for part, size in node.state.inner.parts():
+            holders = self._holders.get(part, 0)
+            self._holders[part] = holders + 1
+            added += 0 if holders else size
+        return added
+
+    def _release(self, node: Node) -> int:
+        """Return the bytes that are free when a node keeps nothing any more."""
+        assert node.state is not None
+        freed = _OVERHEAD + (node.result.log_probs.nbytes if node.result else 0)
+        for part, size in node.state.inner.parts():
+            self._holders[part] -= 1
+            if not self._holders[part]:
+                del self._holders[part]
+                freed += size
+        return freed
+
+    def _drop(self, node: Node) -> None:
         node.state = node.result = None
-        self._stats.bytes -= size
         self._stats.evictions += 1
         while not node.children and node.state is None and node.parent is not None:
             parent, node.parent = node.parent, None

@@ -6,7 +6,7 @@ So a step costs the same however long the context is, and a common beginning is 
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -152,6 +152,11 @@ class NativeTransformerState(NativeState):
     def num_bytes(self) -> int:
         """Memory that it added to the state it came from, in bytes."""
         return self._num_bytes
+
+    def parts(self) -> Iterable[tuple[int, int]]:
+        """Yield its blocks, by their addresses."""
+        size = self._sizes.num_bytes
+        return ((block.address, size) for block in self._chain.blocks)
 
     @property
     def total_bytes(self) -> int:

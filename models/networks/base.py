@@ -1,7 +1,7 @@
 """The one signature that every network has, and what its state can do."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -25,6 +25,10 @@ class State(ABC):
     @abstractmethod
     def num_bytes(self) -> int:
         """Memory that the tensors take, in bytes."""
+
+    def parts(self) -> Iterable[tuple[int, int]]:
+        """Yield the identity and size, bytes, of each piece of memory, which others may share."""
+        yield id(self), self.num_bytes
 
     @classmethod
     @abstractmethod

@@ -22,6 +22,9 @@ class Told:
     def __init__(self, tokens):
         self.tokens = tokens
 
+    def parts(self):
+        yield id(self), self.num_bytes
+
 
 tokens = st.lists(st.integers(0, 2), min_size=1, max_size=6).map(tuple)
 actions = st.lists(
@@ -94,6 +97,34 @@ def test_a_row_of_a_batch_does_not_keep_the_batch():
     result = cache.keep(cache.start(None), (1,), Told((1,)), batch[3])
     assert result.log_probs.equal(batch[3])
     assert result.log_probs.untyped_storage().nbytes() == 16
+
+
+class Blocks(Told):
+    """A state that shares a block a token with all that begin alike."""
+
+    num_bytes = 500
+
+    def parts(self):
+        return ((hash(self.tokens[: i + 1]), 500) for i in range(len(self.tokens)))
+
+
+def test_what_states_share_is_counted_once_and_as_long_as_one_holds_it():
+    stats = CacheStats()
+    cache = PrefixCache(20_000, stats)
+    root, kept = cache.start(None), {}
+    for i in range(300):
+        length = i * 7 % 13 + 1
+        whole = (i % 3, *range(length))
+        kept[whole] = cache.keep(root, whole, Blocks(whole), torch.zeros(4))
+        found = [
+            tokens
+            for tokens in kept
+            if cache.find(root, tokens, with_result=True)[1] == len(tokens)
+        ]
+        held = {tokens[: n + 1] for tokens in found for n in range(len(tokens))}
+        assert stats.entries == len(found)
+        assert stats.bytes == len(found) * (1024 + 16) + 500 * len(held) <= 20_000
+    assert stats.evictions > 0
 
 
 def test_dropped_nodes_leave_nothing_behind():

@@ -293,6 +293,79 @@ def test_a_short_request_is_not_held_up_by_long_ones_of_the_same_client():
     assert order[0] == "short"
 
 
+def test_an_answer_at_once_in_a_crowd_leaves_the_others_alone():
+    model = model_of("lstm")
+    lines = corpus(60, seed=3)
+
+    async def scenario(engine):
+        await engine.run(model, next_word(model, "Anna", top_k=2), client="keys", small=True)
+        crowd = [
+            asyncio.ensure_future(engine.run(model, score_all(model, lines * 4), client=str(i)))
+            for i in range(3)
+        ]
+        for _ in range(40):
+            await asyncio.sleep(0.002)
+            await engine.run(model, next_word(model, "Anna", top_k=2), client="keys", small=True)
+        return await asyncio.gather(*crowd)
+
+    first, second, third = (
+        [score.log_prob for score in answers] for answers in engine_run(scenario)
+    )
+    assert first == pytest.approx(second, abs=1e-4)
+    assert first == pytest.approx(third, abs=1e-4)
+
+
+def test_a_failing_pass_beside_another_of_its_program_touches_no_other():
+    def culprit():
+        yield [Forward([-1], None, "all"), Forward([0], None, "all")]
+
+    async def scenario(engine):
+        model = Slow()
+        tasks = [program(5), culprit(), program(5)]
+        return await asyncio.gather(
+            *(engine.run(model, t, client=str(i)) for i, t in enumerate(tasks)),
+            return_exceptions=True,
+        )
+
+    first, second, third = engine_run(scenario)
+    assert (first, third) == ("done", "done")
+    assert isinstance(second, IndexError)
+
+
+def test_a_long_request_is_not_starved_by_short_ones_of_the_same_client():
+    model = Slow(delay=0.001)
+
+    async def scenario(engine):
+        long = asyncio.ensure_future(engine.run(model, program(40, tokens=[1] * 32)))
+
+        async def short():
+            while not long.done():
+                await engine.run(model, program(2, tokens=[1] * 8))
+
+        await asyncio.gather(*(short() for _ in range(64)))
+        assert await long == "done"
+
+    engine_run(scenario, deadline=5)
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_a_panic_in_a_library_is_an_error_like_others(small):
+    class PanicError(BaseException):
+        pass
+
+    def panicking():
+        raise PanicError
+        yield
+
+    async def scenario(engine):
+        model = Slow()
+        with pytest.raises(RuntimeError, match="PanicError"):
+            await engine.run(model, panicking(), small=small)
+        assert await engine.run(model, program(3)) == "done"
+
+    engine_run(scenario)
+
+
 def test_closing_ends_what_runs_and_what_waits_and_nothing_is_taken_any_more():
     model = Slow()
     ended: list[str] = []
