@@ -33,7 +33,7 @@ from models.score import score_all
 MOST_CHANGE, LEAST_SAME = 0.005, 0.98
 _TOGETHER = 64  # lines or positions
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def perplexity(model: LanguageModel, lines: Sequence[str]) -> float:

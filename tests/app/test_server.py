@@ -110,11 +110,11 @@ def test_it_drains_unready_but_answering_and_then_ends(models_dir: Path, tmp_pat
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_it_cuts_short_what_takes_too_long_and_says_so(models_dir: Path, tmp_path: Path, stream):
-    settings = {"MAX_TOKENS": "1000000", "MAX_CONTINUATIONS": "200", "SHUTDOWN_SECONDS": "1"}
+    settings = {"MAX_TOKENS": "1000000", "MAX_CONTINUATIONS": "2000", "SHUTDOWN_SECONDS": "1"}
     with served(models_dir, tmp_path, **settings) as (process, client, _):
         wait_for(client, process, "/ready")
         # Each may end by chance at every token; of so many, some go on for long enough.
-        body = {"text": "we", "strategy": "sample", "n": 200, "max_tokens": 1_000_000}
+        body = {"text": "we", "strategy": "sample", "n": 2000, "max_tokens": 1_000_000}
         body |= {"stream": stream, "temperature": 100}
         received: list[str] = []
         started = threading.Event()
