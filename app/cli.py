@@ -215,7 +215,6 @@ def _settings(**values: Any) -> "Settings":
 
 def _load(model: str | None) -> "LanguageModel":
     """Load a model by name or folder, or the one that the service would answer with."""
-    from app.threads import available_threads
     from models.backends.choose import choose_backend
     from models.checkpoint import CONFIG, load_checkpoint
 
@@ -227,8 +226,8 @@ def _load(model: str | None) -> "LanguageModel":
         model = settings.choose_default(names)
     for folder in (settings.models_dir / model, Path(model)):
         if folder.is_dir():
-            threads = settings.threads or available_threads()
-            return choose_backend(load_checkpoint(folder), settings.precision, threads=threads)
+            model_of_folder, threads = load_checkpoint(folder), settings.most_threads()
+            return choose_backend(model_of_folder, settings.precision, threads=threads)
     _fail(f"no model {model} in {settings.models_dir}, and no such folder")
 
 

@@ -6,7 +6,7 @@ own objects, with their locks and look-ups, and its import, come in when somebod
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Metrics:
             labels=("route",),
         )
         for route, latency in self._latencies.items():
-            durations.add_metric((route,), _cumulative(latency.counts), latency.seconds)
+            durations.add_metric((route,), cumulative(BUCKETS, latency.counts), latency.seconds)
         yield durations
 
         yield GaugeMetricFamily(
@@ -127,10 +127,15 @@ class Metrics:
             yield from collect()
 
 
-def _cumulative(counts: list[int]) -> list[tuple[str, float]]:
-    """Return what the format wants: how many were at most each bound."""
+def cumulative(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Return a histogram as the format wants it: how many were at most each bound.
+
+    Args:
+        bounds: Of the buckets, ascending.
+        counts: Of each bucket alone; one more than bounds, for what is beyond them all.
+    """
     total, buckets = 0, []
-    for bound, count in zip((*map(str, map(float, BUCKETS)), "+Inf"), counts, strict=True):
+    for bound, count in zip((*map(str, map(float, bounds)), "+Inf"), counts, strict=True):
         total += count
         buckets.append((bound, float(total)))
     return buckets

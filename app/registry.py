@@ -7,7 +7,6 @@ import structlog
 
 from app.errors import NotReadyError
 from app.settings import Settings
-from app.threads import available_threads
 from models.backends.choose import choose_backend
 from models.checkpoint import load_checkpoint
 from models.errors import CheckpointError, UnknownModelError
@@ -72,7 +71,7 @@ class Registry:
     def _load(self, folder: Path) -> LanguageModel:
         # A link to a checkpoint is asked for by the name of the link.
         model = replace(load_checkpoint(folder), name=folder.name)
-        threads = self._settings.threads or available_threads()
+        threads = self._settings.most_threads()
         model = choose_backend(model, self._settings.precision, threads=threads)
         # The first question tabulates the vocabulary, which is nothing for a user to wait for.
         run(next_word(model, "", top_k=1, prefix="a", words_only=False), model)

@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.engine.limits import Limits
+from app.threads import available_threads
 
 PREFERRED = "everyday-lstm"
 
@@ -62,6 +63,10 @@ class Settings(BaseSettings):
     max_beams: int = Field(16, ge=4, description="beams of one search")
     max_stops: int = Field(16, ge=1, description="stop strings of one request")
     max_token_ids: int = Field(32_768, ge=1, description="token ids to turn back into text")
+
+    def most_threads(self) -> int:
+        """Return how many threads to compute with."""
+        return self.threads or available_threads()
 
     def limits(self) -> Limits:
         """Return how much the engine takes on."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.language_model import LanguageModel
-from models.networks import State
+from models.networks import BatchState
 
 _STREAMS = 64
 _SEGMENT_TOKENS = 4096  # read at once, over all streams
@@ -64,7 +64,7 @@ def _score_together(model: LanguageModel, documents: Sequence[np.ndarray]) -> It
         targets[row, : len(document)] = torch.from_numpy(document.astype(np.int64))
     bos = torch.full((len(documents), 1), model.tokenizer.bos_id)
     inputs = torch.cat((bos, targets[:, :-1]), dim=1)  # (B, T)
-    state: State | None = None
+    state: BatchState | None = None
     start = 0
     while start < longest:
         rows = int((lengths > start).sum())  # the others have ended

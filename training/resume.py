@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.networks import RecurrentState, State, TransformerState
+from models.networks import BatchState, RecurrentState, TransformerState
 from training.optimizer import AveragedWeights
 
 
@@ -19,7 +19,7 @@ def save_training_state(
     network: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     average: AveragedWeights,
-    state: State | None,
+    state: BatchState | None,
     numbers: dict[str, Any],
 ) -> None:
     """Write everything that the next step depends on; an older file is replaced at once."""
@@ -45,7 +45,7 @@ def load_training_state(
     network: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     average: AveragedWeights,
-) -> tuple[State | None, dict[str, Any]]:
+) -> tuple[BatchState | None, dict[str, Any]]:
     """Put back what `save_training_state` wrote; returns the carried state and the numbers."""
     with safe_open(path, framework="pt") as file:
         numbers: dict[str, Any] = json.loads(file.metadata()["numbers"])
@@ -68,7 +68,7 @@ def load_training_state(
     return _carried(groups.get("state", {}), average.weights[0].device), numbers
 
 
-def _carried(parts: dict[str, Tensor], device: torch.device) -> State | None:
+def _carried(parts: dict[str, Tensor], device: torch.device) -> BatchState | None:
     if not parts:
         return None
     parts = {name: tensor.to(device) for name, tensor in parts.items()}

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.networks import Network, State
+from models.networks import BatchState, Network
 from training.dataset import Dataset, Epoch
 from training.journal import Journal
 from training.loss import fused_cross_entropy
@@ -84,7 +84,7 @@ class Trainer:
         self.optimizer = build_optimizer(network, recipe.optimizer)
         self.average = AveragedWeights(network.parameters(), recipe.optimizer.average_decay)
         self.progress = Progress()
-        self._carried: State | None = None
+        self._carried: BatchState | None = None
         self._epoch: tuple[int, Epoch] | None = None
 
     @property
@@ -220,7 +220,7 @@ class Trainer:
     def _rate(self, step: int) -> float:
         return learning_rate(step, self.steps, self.recipe.optimizer)
 
-    def _segment(self) -> tuple[Tensor, Tensor, State | None]:
+    def _segment(self) -> tuple[Tensor, Tensor, BatchState | None]:
         """Return this step's inputs (B, T), targets (B, T) and the state before them."""
         settings = self.recipe.training
         epoch, place = divmod(self.progress.step, self.steps_per_epoch)
@@ -253,7 +253,7 @@ class Trainer:
             length = min(length, max(1, settings.validate_tokens // streams))
         epoch = dataset.epoch(_VALIDATION_SEED)
         starts = np.arange(streams)[:, None] * (len(dataset) // streams)
-        state: State | None = None
+        state: BatchState | None = None
         total = torch.zeros((), dtype=torch.float64)
         for start in range(0, length, settings.segment_length):
             end = min(start + settings.segment_length, length)

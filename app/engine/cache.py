@@ -7,8 +7,7 @@ recently used states go first when the memory budget is spent.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
@@ -51,31 +50,13 @@ class CachedState(State):
         self.inner, self.node = inner, node
 
     @property
-    def batch_size(self) -> int:
-        """Number B of texts."""
-        return self.inner.batch_size
-
-    @property
     def num_bytes(self) -> int:
         """Memory of the state, in bytes."""
         return self.inner.num_bytes
 
-    @classmethod
-    def stack(cls, states: Sequence[Self]) -> Self:
-        """Refuse: the engine merges passes, not states."""
-        raise NotImplementedError
-
-    def select(self, rows: Tensor) -> Self:
-        """Refuse."""
-        raise NotImplementedError
-
-    def reset(self, rows: Tensor) -> Self:
-        """Refuse."""
-        raise NotImplementedError
-
-    def detach(self) -> Self:
-        """Return itself: nothing here has gradients."""
-        return self
+    def parts(self) -> Iterable[tuple[int, int]]:
+        """Yield its pieces of memory."""
+        return self.inner.parts()
 
 
 class PrefixCache:
@@ -106,8 +87,8 @@ class PrefixCache:
             with_result: The log-probabilities behind the last token are wanted, so that a state
                 alone is of no use there.
         """
-        node, at, found = start, 0, (None, 0)
-        best: tuple[Node | None, int] = found
+        node, at = start, 0
+        best: tuple[Node | None, int] = None, 0
         while at < len(token_ids):
             child = node.children.get(token_ids[at])
             if child is None or tuple(token_ids[at : at + len(child.edge)]) != child.edge:
@@ -168,7 +149,7 @@ class PrefixCache:
         """Count what a node keeps; return the bytes that nobody else keeps."""
         assert node.state is not None
         added = _OVERHEAD + (node.result.log_probs.nbytes if node.result else 0)
-        for part, size in node.state.inner.parts():
+        for part, size in node.state.parts():
             holders = self._holders.get(part, 0)
             self._holders[part] = holders + 1
             added += 0 if holders else size
@@ -178,7 +159,7 @@ class PrefixCache:
         """Return the bytes that are free when a node keeps nothing any more."""
         assert node.state is not None
         freed = _OVERHEAD + (node.result.log_probs.nbytes if node.result else 0)
-        for part, size in node.state.inner.parts():
+        for part, size in node.state.parts():
             self._holders[part] -= 1
             if not self._holders[part]:
                 del self._holders[part]

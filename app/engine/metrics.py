@@ -10,6 +10,7 @@ from prometheus_client.core import (
 )
 
 from app.engine.stats import BATCH_BOUNDS, Stats
+from app.metrics import cumulative
 
 _COUNTERS = {
     "steps": "Times that passes were computed together.",
@@ -48,7 +49,7 @@ def engine_metrics(models: Iterable[tuple[str, Stats]]) -> Iterator[Metric]:
     for model, stats in models:
         for name, value in _values(stats).items():
             (counters.get(name) or gauges[name]).add_metric([model], value)
-        batches.add_metric([model], _buckets(stats), sum_value=stats.passes)
+        batches.add_metric([model], cumulative(BATCH_BOUNDS, stats.batches), sum_value=stats.passes)
     yield from (*counters.values(), *gauges.values(), batches)
 
 
@@ -71,13 +72,3 @@ def _values(stats: Stats) -> dict[str, float]:
         "cache_bytes": cache.bytes,
         "cache_entries": cache.entries,
     }
-
-
-def _buckets(stats: Stats) -> list[tuple[str, float]]:
-    """Return the histogram as Prometheus has it: each bucket counts those below it too."""
-    total = 0
-    buckets: list[tuple[str, float]] = []
-    for bound, count in zip([*map(str, BATCH_BOUNDS), "+Inf"], stats.batches, strict=True):
-        total += count
-        buckets.append((bound, total))
-    return buckets

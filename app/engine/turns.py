@@ -69,5 +69,4 @@ class Turns:
             jobs.remove(job)
             if not jobs:
                 del self._waiting[job.client]
-            self.leave(job)
         return dropped

@@ -1,12 +1,13 @@
 """Forward passes in torch: exact, on any device, and the oracle of every other backend."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from models.forward import Forward, Pass
-from models.networks import Network, State
+from models.networks import BatchState, Network
 
 
 class TorchBackend:
@@ -46,11 +47,11 @@ class TorchBackend:
             for p, state, forward in zip(log_probs, states, forwards, strict=True)
         ]
 
-    def _stack(self, forwards: Sequence[Forward]) -> State | None:
+    def _stack(self, forwards: Sequence[Forward]) -> BatchState | None:
         if all(f.state is None for f in forwards):
             return None
         initial = self._network.initial_state(1)
-        states = [f.state or initial for f in forwards]
+        states = [cast(BatchState, f.state or initial) for f in forwards]  # this backend's own
         return states[0] if len(states) == 1 else type(initial).stack(states)
 
     def _log_probs(self, features: Tensor) -> Tensor:

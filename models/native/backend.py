@@ -16,10 +16,9 @@ from models.native.packing import block_bytes, pack, sizes_of
 from models.native.states import (
     BlockSizes,
     NativeRecurrentState,
-    NativeState,
     NativeTransformerState,
 )
-from models.networks import Network
+from models.networks import Network, State
 
 _WANTS = {"none": 0, "last": 1, "all": 2, "targets": 3}
 
@@ -82,7 +81,7 @@ class NativeBackend:
             call.lengths, call.tokens = _address(counts), _address(tokens)
             call.wants, call.outputs = _address(kinds), _address(outputs)
             call.targets = None if targets is None else _address(targets)
-            states: Sequence[NativeState]
+            states: Sequence[State]
             if self._empty is None:
                 states = self._read_recurrent(forwards)
             else:

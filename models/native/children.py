@@ -125,14 +125,12 @@ def native_children(tokenizer: Tokenizer, slack: float) -> NativeChildren | None
 
 @lru_cache(1)
 def _functions() -> tuple[Callable[..., int], Callable[..., int]]:
-    load_library()
+    loaded = load_library()
     # These take a microsecond: to let other threads run meanwhile would cost many.
-    library = ctypes.PyDLL(str(PATH))
-    find, cover = library.nextword_children, library.nextword_covering
-    find.restype = cover.restype = ctypes.c_int
-    find.argtypes = [ctypes.c_void_p]
-    cover.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
-    return find, cover
+    holding = ctypes.PyDLL(str(PATH))
+    for name in ("nextword_children", "nextword_covering"):
+        getattr(holding, name).argtypes = getattr(loaded, name).argtypes
+    return holding.nextword_children, holding.nextword_covering
 
 
 @lru_cache(16)

@@ -6,53 +6,18 @@ So a step costs the same however long the context is, and a common beginning is 
 """
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
-from torch import Tensor
 
 from models.networks import State
 
 _LINE = 64  # bytes of a cache line: slots begin at one
 
 
-class NativeState(State):
-    """The state of one text."""
-
-    @property
-    def batch_size(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def total_bytes(self) -> int:
-        """Memory that it takes in all, shared or not, in bytes."""
-        return self.num_bytes
-
-    @classmethod
-    def stack(cls, states: Sequence[Self]) -> Self:
-        """Return the one state; the library reads several texts without joining their states."""
-        (state,) = states
-        return state
-
-    def select(self, rows: Tensor) -> Self:
-        """Return the one text."""
-        if rows.tolist() != [0]:
-            raise ValueError("a native state is of one text")
-        return self
-
-    def reset(self, rows: Tensor) -> Self:
-        """Not for these: begin a text with None."""
-        raise NotImplementedError("a native state is never reset")
-
-    def detach(self) -> Self:
-        """Return itself: there are no gradients."""
-        return self
-
-
-class NativeRecurrentState(NativeState):
+class NativeRecurrentState(State):
     """Hidden vectors (L, D), and for the LSTM cell vectors behind them, float32.
 
     Attributes:
@@ -127,7 +92,7 @@ class Extension(NamedTuple):
     state: "NativeTransformerState"
 
 
-class NativeTransformerState(NativeState):
+class NativeTransformerState(State):
     """Keys and values of the last positions.
 
     Attributes:
@@ -157,11 +122,6 @@ class NativeTransformerState(NativeState):
         """Yield its blocks, by their addresses."""
         size = self._sizes.num_bytes
         return ((block.address, size) for block in self._chain.blocks)
-
-    @property
-    def total_bytes(self) -> int:
-        """Memory of all its blocks, shared or not, in bytes."""
-        return len(self._chain.blocks) * self._sizes.num_bytes
 
     def extend(self, tokens: int) -> Extension:
         """Make room to read ``tokens`` more. One at a time for states of one backend."""

@@ -3,12 +3,13 @@
 ``forward(token_ids (B, T), state | None) -> logits (B, T, V), state``
 """
 
-from models.networks.base import Network, State
+from models.networks.base import BatchState, Network, State
 from models.networks.build import NetworkConfig, build_network, network_config
 from models.networks.recurrent import RecurrentConfig, RecurrentNetwork, RecurrentState
 from models.networks.transformer import Transformer, TransformerConfig, TransformerState
 
 __all__ = [
+    "BatchState",
     "Network",
     "NetworkConfig",
     "RecurrentConfig",

@@ -14,21 +14,25 @@ if TYPE_CHECKING:
 
 
 class State(ABC):
+    """What was read so far, as programs hold it between their passes."""
+
+    @property
+    @abstractmethod
+    def num_bytes(self) -> int:
+        """Memory that it takes beyond what it shares with the state it came from, in bytes."""
+
+    def parts(self) -> Iterable[tuple[int, int]]:
+        """Yield the identity and size, bytes, of each piece of memory, which others may share."""
+        yield id(self), self.num_bytes
+
+
+class BatchState(State):
     """What a network has read so far, for a batch of B texts."""
 
     @property
     @abstractmethod
     def batch_size(self) -> int:
         """Number B of texts."""
-
-    @property
-    @abstractmethod
-    def num_bytes(self) -> int:
-        """Memory that the tensors take, in bytes."""
-
-    def parts(self) -> Iterable[tuple[int, int]]:
-        """Yield the identity and size, bytes, of each piece of memory, which others may share."""
-        yield id(self), self.num_bytes
 
     @classmethod
     @abstractmethod
@@ -77,11 +81,13 @@ class Network(nn.Module, ABC):
         """How many tokens back a position can see; None where the state has no fixed reach."""
 
     @abstractmethod
-    def features(self, token_ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def features(
+        self, token_ids: Tensor, state: BatchState | None = None
+    ) -> tuple[Tensor, BatchState]:
         """Return the input (B, T, E) of the output layer, and the state after ``token_ids``."""
 
     @abstractmethod
-    def initial_state(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> BatchState:
         """Return the state before anything was read; the same as None."""
 
     def logits(self, features: Tensor) -> Tensor:
@@ -90,7 +96,9 @@ class Network(nn.Module, ABC):
             return nn.functional.linear(features, self.output_weight, self.output_bias)
         return product(features, self.output_weight, self.output_bias)
 
-    def forward(self, token_ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self, token_ids: Tensor, state: BatchState | None = None
+    ) -> tuple[Tensor, BatchState]:
         """Read ``token_ids`` after ``state``.
 
         Args:

@@ -11,7 +11,7 @@ from typing import Literal, Self, cast
 import torch
 from torch import Tensor, nn
 
-from models.networks.base import Network, State
+from models.networks.base import BatchState, Network
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class RecurrentConfig:
 
 
 @dataclass(frozen=True)
-class RecurrentState(State):
+class RecurrentState(BatchState):
     """Hidden vectors, and for the LSTM cell vectors, each (B, L, D)."""
 
     vectors: tuple[Tensor, ...]
@@ -141,7 +141,9 @@ class RecurrentNetwork(Network):
         zeros = self.embedding.weight.new_zeros(shape)
         return RecurrentState((zeros, zeros) if self.config.kind == "lstm" else (zeros,))
 
-    def features(self, token_ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def features(
+        self, token_ids: Tensor, state: BatchState | None = None
+    ) -> tuple[Tensor, BatchState]:
         """Return the output layer's input (B, T, E) and the state after ``token_ids``."""
         state = state or self.initial_state(token_ids.size(0))
         assert isinstance(state, RecurrentState)

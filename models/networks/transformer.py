@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.networks.base import Network, State
+from models.networks.base import BatchState, Network
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class TransformerConfig:
 
 
 @dataclass(frozen=True)
-class TransformerState(State):
+class TransformerState(BatchState):
     """Keys and values of the last positions, right-aligned.
 
     Attributes:
@@ -225,7 +225,9 @@ class Transformer(Network):
         zeros = torch.zeros(batch_size, dtype=torch.int64, device=none.device)
         return TransformerState(none, none, zeros, zeros)
 
-    def features(self, token_ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def features(
+        self, token_ids: Tensor, state: BatchState | None = None
+    ) -> tuple[Tensor, BatchState]:
         """Return the output layer's input (B, T, D) and the state after ``token_ids``."""
         batch, time = token_ids.shape
         state = state or self.initial_state(batch)

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -16,8 +16,8 @@ from models.errors import CorruptFileError, MismatchError
 EOS = "</s>"
 BOS = "<s>"
 UNK = "<unk>"
-_MOST_CONTEXTS, _LONGEST_CONTEXT = 1 << 10, 1 << 11  # texts, characters of one
-_MOST_REMEMBERED = 1 << 14  # words, a few megabytes
+_MOST_CONTEXTS = 256  # texts that were read last: some megabytes even if all are long
+_MOST_WORDS = 1 << 14  # a few megabytes
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ class Tokenizer(ABC):
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         """Wrap a Hugging Face tokenizer; raises MismatchError where its vocabulary is unfit."""
         self._backend = backend
-        self._contexts: dict[str, list[int]] = {}
-        self._surfaces: dict[bytes, str] = {}
-        self._spellings: dict[str, list[list[int]]] = {}
+        # What recurs from key to key and from user to user; callers change none of it.
+        self.remembered_context = lru_cache(_MOST_CONTEXTS)(self.encode_context)
+        self.remembered_surface = lru_cache(_MOST_WORDS)(self.surface)
+        self.remembered_spellings = lru_cache(_MOST_WORDS)(self.spellings)
         ids = backend.get_vocab().values()
         if sorted(ids) != list(range(len(ids))):
             raise MismatchError("tokenizer.json: the token ids are not 0, 1, 2 and so on")
@@ -134,35 +135,6 @@ class Tokenizer(ABC):
         A word has one; a punctuation mark has one for each way of joining its neighbours. Several
         words in a row ("New York") are one sequence of several words.
         """
-
-    def remembered_surface(self, word: bytes) -> str:
-        """Return `surface`, looked up where it was asked for before."""
-        found = self._surfaces.get(word)
-        if found is None:
-            if len(self._surfaces) >= _MOST_REMEMBERED:
-                self._surfaces.clear()
-            found = self._surfaces[word] = self.surface(word)
-        return found
-
-    def remembered_spellings(self, word: str) -> list[list[int]]:
-        """Return `spellings`, looked up where they were asked for before."""
-        found = self._spellings.get(word)
-        if found is None:
-            if len(self._spellings) >= _MOST_REMEMBERED:
-                self._spellings.clear()
-            found = self._spellings[word] = self.spellings(word)
-        return found
-
-    def remembered_context(self, text: str) -> list[int]:
-        """Return `encode_context`, looked up where it was asked for lately: key after key."""
-        found = self._contexts.get(text)
-        if found is None:
-            if len(self._contexts) >= _MOST_CONTEXTS:
-                self._contexts.clear()
-            found = self.encode_context(text)
-            if len(text) <= _LONGEST_CONTEXT:
-                self._contexts[text] = found
-        return found
 
     def encode_context(self, text: str) -> list[int]:
         """Encode text that is read but not scored: BOS, then the text, each line break an EOS.

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from torch import Tensor, nn
 
 from models.language_model import LanguageModel
-from models.networks import Network, State, build_network, network_config
+from models.networks import BatchState, Network, build_network, network_config
 from models.tokenizers import Tokenizer, train_tokenizer
 
 KINDS = ("rnn", "gru", "lstm", "transformer")
@@ -86,7 +86,7 @@ def model_of(
 
 
 @dataclass(frozen=True)
-class HistoryState(State):
+class HistoryState(BatchState):
     """The state of a `ToldNetwork`: the very tokens that were read."""
 
     histories: tuple[tuple[int, ...], ...]
@@ -135,7 +135,9 @@ class ToldNetwork(Network):
     def initial_state(self, batch_size: int) -> HistoryState:
         return HistoryState(((),) * batch_size)
 
-    def features(self, token_ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def features(
+        self, token_ids: Tensor, state: BatchState | None = None
+    ) -> tuple[Tensor, BatchState]:
         state = state or self.initial_state(len(token_ids))
         assert isinstance(state, HistoryState)
         rows, after = [], []

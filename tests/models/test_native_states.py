@@ -81,7 +81,9 @@ def test_a_step_adds_a_position_or_a_block():
     assert block == 8 * position
     for before, after in pairwise(states):
         assert after.num_bytes == (block if before.position % 8 == 0 else position)
-    assert states[-1].total_bytes <= 6 * block  # 40 positions are in 5 blocks, or touch 6
+    assert (
+        sum(size for _, size in states[-1].parts()) <= 6 * block
+    )  # 40 positions are in 5 blocks, or touch 6
     fork = read(backend, [2], states[1]).state  # whose next slot is taken
     assert fork.num_bytes == block
     assert read(backend, [2], fork).state.num_bytes == position
@@ -95,20 +97,7 @@ def test_a_block_of_a_large_model_is_still_kept_by_the_search():
 
 def test_a_recurrent_state_holds_its_vectors():
     state = read(backend_of("lstm"), [1]).state
-    assert state.num_bytes == state.total_bytes == 2 * 2 * 20 * 4
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_state_is_of_one_text(kind):
-    state = read(backend_of(kind), [1, 2]).state
-    assert state.batch_size == 1
-    assert type(state).stack([state]) is state
-    assert state.split() == [state]
-    assert state.detach() is state
-    with pytest.raises(ValueError, match="one text"):
-        state.select(torch.tensor([0, 0]))
-    with pytest.raises(NotImplementedError):
-        state.reset(torch.tensor([True]))
+    assert state.num_bytes == sum(size for _, size in state.parts()) == 2 * 2 * 20 * 4
 
 
 @pytest.mark.parametrize("kind", ["lstm", "transformer"])
