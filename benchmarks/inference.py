@@ -10,21 +10,18 @@ runs with the number of them that is fastest for it, which is measured first. Ev
 process that works on command and is stopped while another works; rounds alternate their order.
 """
 
-import argparse
-import signal
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks import sizes
 from benchmarks.bench import Bench
+from benchmarks.options import chosen_rows, end_in_order, row_options
 from benchmarks.report import machine, write_report
 from benchmarks.rows import Row, Side
-from benchmarks.worker import Crew, absolute
+from benchmarks.worker import Crew
 
 MILLISECONDS = 1e3
 LSTM_CONTEXTS = (64, 512, 1024, 2048, 4096)  # tokens
@@ -169,23 +166,14 @@ ROWS: dict[str, Callable[[Bench], Row]] = {
 
 def main() -> None:
     """Measure the rows that were asked for and report them."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--peers", type=absolute, help="Python of the peers' environment")
-    parser.add_argument("--rows", default=",".join(ROWS), help=f"some of {', '.join(ROWS)}")
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each side")
-    parser.add_argument("--threads", type=int, default=2, help="most threads of a side")
+    parser = row_options(__doc__, ROWS)
     parser.add_argument("--steps", type=int, default=64, help="steps of a measurement, 2 to 120")
-    parser.add_argument("--calls", type=int, default=3, help="calls of a measurement of scoring")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder to fill")
     arguments = parser.parse_args()
-    names = arguments.rows.split(",")
-    if unknown := sorted(set(names) - set(ROWS)):
-        parser.error(f"no row {unknown[0]}; there are {', '.join(ROWS)}")
+    names = chosen_rows(parser, arguments.rows, ROWS)
     if not 2 <= arguments.steps <= 120:
         parser.error("--steps must be between 2 and 120")
 
-    # Stopped workers would outlive this process: end them, and report, where it is told to end too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    end_in_order()  # stopped workers would outlive this process
     out = arguments.out.resolve()
     models = out / "models"
     models.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,6 @@ the clients, which are one process, share the machine; an idle server costs noth
 is measured, and rounds alternate their order. Every answer is checked: status 200, and sane.
 """
 
-import argparse
-import signal
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -22,9 +19,10 @@ from rich.console import Console
 from benchmarks import sizes
 from benchmarks.bench import Bench
 from benchmarks.hall import Hall
+from benchmarks.options import chosen_rows, end_in_order, row_options
 from benchmarks.report import machine, write_report
 from benchmarks.rows import Row
-from benchmarks.worker import Crew, absolute
+from benchmarks.worker import Crew
 
 
 def typing_alone(hall: Hall, stack: ExitStack) -> Row:
@@ -131,23 +129,14 @@ ROWS: dict[str, Callable[[Hall, ExitStack], Row]] = {
 
 def main() -> None:
     """Measure the rows that were asked for and report them."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--peers", type=absolute, help="Python of the peers' environment")
-    parser.add_argument("--rows", default=",".join(ROWS), help=f"some of {', '.join(ROWS)}")
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each side")
+    parser = row_options(__doc__, ROWS)
     parser.add_argument("--seconds", type=float, default=3, help="of a measurement under load")
-    parser.add_argument("--threads", type=int, default=2, help="most threads of a peer")
-    parser.add_argument("--calls", type=int, default=3, help="calls of a measurement of scoring")
     parser.add_argument("--models", type=Path, default=Path("checkpoints"), help="that ship")
     parser.add_argument("--model", default="everyday-lstm", help="the default one")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder to fill")
     arguments = parser.parse_args()
-    names = arguments.rows.split(",")
-    if unknown := sorted(set(names) - set(ROWS)):
-        parser.error(f"no row {unknown[0]}; there are {', '.join(ROWS)}")
+    names = chosen_rows(parser, arguments.rows, ROWS)
 
-    # Servers would outlive this process: end them, and report, where it is told to end too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    end_in_order()  # servers would outlive this process
     out = arguments.out.resolve()
     (out / "models").mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
