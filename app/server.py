@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+import sys
 import time
 from socket import socket
 from types import FrameType
@@ -14,6 +15,10 @@ from app.application import create_app
 from app.logs import configure_logging
 from app.protocol import Protocol
 from app.settings import Settings
+
+# Seconds after which a thread that computes in Python lets the others go on: the event loop and a
+# model's thread wait for each other many times in a request.
+_SWITCH = 0.0005
 
 
 class Server(uvicorn.Server):
@@ -63,6 +68,7 @@ def serve(settings: Settings) -> None:
     # uvicorn raises the signal again at its end; without a handler of ours it would kill us.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
+    sys.setswitchinterval(_SWITCH)
     server = Server(settings)
     # All that has been imported stays: looked through again and again by the collector, it would
     # make some answers wait a fifth of a second.

@@ -1,4 +1,4 @@
-"""Forward passes by the library: int8 weights, 16-bit activations, float32 in between."""
+"""Forward passes by the library: int8 weights, activations of 8 or 16 bits, float32 between."""
 
 import ctypes
 import threading

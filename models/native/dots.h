@@ -1,11 +1,12 @@
 /* Dot products of a panel's signed bytes with a few rows of rounded activations, exact in 32 bits.
  *
- * Rows stand in memory as the instructions want them, two bytes an input. With AVX-512, q + 32768:
- * first the high bytes of all inputs, then the low ones, since it multiplies unsigned bytes with
- * signed ones; what the 32768 adds is known (`row_sums`). Otherwise the 16-bit q as they are.
+ * Rows stand in memory as the instructions want them. AVX-512 multiplies unsigned bytes with signed
+ * ones: of narrow activations it reads q + 128, of wide ones q + 32768, first the high bytes of all
+ * inputs, then the low ones; what these add to a sum is known from a row's total. Other instructions
+ * read the q as they are, in 16 bits.
  *
- * sum_panel writes the sums of rows ``row``, ``row`` + 1, ... of which ``bytes`` has ``count``,
- * a constant where it is inlined.
+ * sum_panel writes the sums of rows ``row``, ``row`` + 1, ... of which ``bytes`` has ``count``;
+ * this and ``wide`` are constants where it is inlined.
  */
 #ifndef NEXTWORD_DOTS_H
 #define NEXTWORD_DOTS_H
@@ -13,8 +14,19 @@
 #include "native.h"
 #include "vectors.h"
 
+/* Bytes of a row. */
+INLINE size_t row_bytes(int inputs, int wide) {
 #if defined(USE_AVX512)
-enum { TILE_ROWS = 3 }; /* 24 sums, 4 weights and 2 activations: all but two of the registers */
+    return (size_t)inputs << wide;
+#else
+    (void)wide;
+    return (size_t)inputs * 2;
+#endif
+}
+
+#if defined(USE_AVX512)
+/* 24 sums, 4 weights and 1 or 2 activations: nearly all of the registers. */
+enum { TILE_ROWS = 6, WIDE_TILE_ROWS = 3 };
 
 INLINE __m512i four_bytes(const uint8_t *p) {
     int32_t four;
@@ -22,9 +34,11 @@ INLINE __m512i four_bytes(const uint8_t *p) {
     return _mm512_set1_epi32(four);
 }
 
-INLINE void store_sums(__m512i high, __m512i low, const int32_t *excess, int32_t *sums) {
-    __m512i both = _mm512_add_epi32(_mm512_slli_epi32(high, 8), low);
-    _mm512_store_si512(sums, _mm512_sub_epi32(both, _mm512_load_si512(excess)));
+INLINE void store_sums(__m512i high, __m512i low, const int32_t *totals, int wide, int32_t *sums) {
+    __m512i total = _mm512_load_si512(totals);
+    if (wide) high = _mm512_add_epi32(_mm512_slli_epi32(high, 8), low);
+    __m512i excess = wide ? _mm512_slli_epi32(total, 15) : _mm512_slli_epi32(total, 7);
+    _mm512_store_si512(sums, _mm512_sub_epi32(high, excess));
 }
 
 /* sums += products of four unsigned and four signed bytes each. In assembly, since from the
@@ -35,37 +49,43 @@ INLINE void store_sums(__m512i high, __m512i low, const int32_t *excess, int32_t
  * and stores it at every step. */
 #define DECLARE_SUMS(r) __m512i r##h0 = zero, r##h1 = zero, r##h2 = zero, r##h3 = zero, \
                                 r##l0 = zero, r##l1 = zero, r##l2 = zero, r##l3 = zero
-#define ADD_PRODUCTS(r, bytes)                                          \
-    do {                                                                \
-        __m512i high = four_bytes(bytes), low = four_bytes((bytes) + inputs); \
-        DOT(r##h0, high, w0);                                        \
-        DOT(r##h1, high, w1);                                        \
-        DOT(r##h2, high, w2);                                        \
-        DOT(r##h3, high, w3);                                        \
-        DOT(r##l0, low, w0);                                         \
-        DOT(r##l1, low, w1);                                         \
-        DOT(r##l2, low, w2);                                         \
-        DOT(r##l3, low, w3);                                         \
+#define ADD_PRODUCTS(r, bytes)                       \
+    do {                                             \
+        __m512i high = four_bytes(bytes);            \
+        DOT(r##h0, high, w0);                        \
+        DOT(r##h1, high, w1);                        \
+        DOT(r##h2, high, w2);                        \
+        DOT(r##h3, high, w3);                        \
+        if (!wide) break;                            \
+        __m512i low = four_bytes((bytes) + inputs);  \
+        DOT(r##l0, low, w0);                         \
+        DOT(r##l1, low, w1);                         \
+        DOT(r##l2, low, w2);                         \
+        DOT(r##l3, low, w3);                         \
     } while (0)
-#define STORE_SUMS(r, sums)                                             \
-    do {                                                                \
-        store_sums(r##h0, r##l0, excess, sums);                         \
-        store_sums(r##h1, r##l1, excess + 16, sums + 16);               \
-        store_sums(r##h2, r##l2, excess + 32, sums + 32);               \
-        store_sums(r##h3, r##l3, excess + 48, sums + 48);               \
+#define STORE_SUMS(r, sums)                                        \
+    do {                                                           \
+        store_sums(r##h0, r##l0, totals, wide, sums);              \
+        store_sums(r##h1, r##l1, totals + 16, wide, sums + 16);    \
+        store_sums(r##h2, r##l2, totals + 32, wide, sums + 32);    \
+        store_sums(r##h3, r##l3, totals + 48, wide, sums + 48);    \
     } while (0)
 
 INLINE void sum_panel(
-    const Matrix *matrix, int panel, const uint8_t *bytes, int row, int count,
+    const Matrix *matrix, int panel, const uint8_t *bytes, int row, int count, int wide,
     int32_t (*sums)[PANEL]
 ) {
     int inputs = matrix->inputs;
     const int8_t *weights = matrix->weights + (size_t)panel * PANEL * inputs;
-    const int32_t *excess = matrix->row_sums + panel * PANEL;
+    const int32_t *totals = matrix->totals + panel * PANEL;
+    size_t each = row_bytes(inputs, wide);
     const __m512i zero = _mm512_setzero_si512();
     DECLARE_SUMS(a);
     DECLARE_SUMS(b);
     DECLARE_SUMS(c);
+    DECLARE_SUMS(d);
+    DECLARE_SUMS(e);
+    DECLARE_SUMS(f);
     int i = 0;
     do { /* at least one: so the sums after it are those in it */
         __m512i w0 = _mm512_load_si512(weights), w1 = _mm512_load_si512(weights + 64);
@@ -74,28 +94,34 @@ INLINE void sum_panel(
             for (int line = 0; line < 256; line += 64)
                 _mm_prefetch((const char *)weights + 2048 + line, _MM_HINT_T0);
         } else { /* each tile fetches a quarter of the next panel's weights */
-            int line = row / TILE_ROWS % 4 * 64;
+            int line = row / WIDE_TILE_ROWS % 4 * 64;
             _mm_prefetch((const char *)weights + (size_t)PANEL * inputs + line, _MM_HINT_T1);
         }
         ADD_PRODUCTS(a, bytes + i);
-        if (count > 1) ADD_PRODUCTS(b, bytes + 2 * inputs + i);
-        if (count > 2) ADD_PRODUCTS(c, bytes + 4 * inputs + i);
+        if (count > 1) ADD_PRODUCTS(b, bytes + each + i);
+        if (count > 2) ADD_PRODUCTS(c, bytes + 2 * each + i);
+        if (count > 3) ADD_PRODUCTS(d, bytes + 3 * each + i);
+        if (count > 4) ADD_PRODUCTS(e, bytes + 4 * each + i);
+        if (count > 5) ADD_PRODUCTS(f, bytes + 5 * each + i);
         i += 4, weights += 256;
     } while (i < inputs);
     STORE_SUMS(a, sums[0]);
     if (count > 1) STORE_SUMS(b, sums[1]);
     if (count > 2) STORE_SUMS(c, sums[2]);
+    if (count > 3) STORE_SUMS(d, sums[3]);
+    if (count > 4) STORE_SUMS(e, sums[4]);
+    if (count > 5) STORE_SUMS(f, sums[5]);
 }
 
 #elif defined(USE_AVX2)
-enum { TILE_ROWS = 2 };
+enum { TILE_ROWS = 2, WIDE_TILE_ROWS = 2 };
 
 /* Of a row with 16 outputs, four in each, two sums an output. */
 typedef struct {
     __m256i s0, s1, s2, s3;
 } Sums;
 
-INLINE __m256i wide(const int8_t *w) {
+INLINE __m256i widened(const int8_t *w) {
     return _mm256_cvtepi8_epi16(_mm_load_si128((const void *)w));
 }
 
@@ -117,17 +143,17 @@ INLINE void store_eight(__m256i a, __m256i b, int32_t *sums) {
 }
 
 INLINE void sum_panel(
-    const Matrix *matrix, int panel, const uint8_t *bytes, int row, int count,
+    const Matrix *matrix, int panel, const uint8_t *bytes, int row, int count, int wide,
     int32_t (*sums)[PANEL]
 ) {
-    (void)row;
+    (void)row, (void)wide;
     int inputs = matrix->inputs;
     __m256i zero = _mm256_setzero_si256();
     for (int block = 0; block < PANEL; block += 16) {
         const int8_t *w = matrix->weights + (size_t)panel * PANEL * inputs + 4 * block;
         Sums a = {zero, zero, zero, zero}, b = a;
         for (int i = 0; i < inputs; i += 4, w += 256) {
-            __m256i w0 = wide(w), w1 = wide(w + 16), w2 = wide(w + 32), w3 = wide(w + 48);
+            __m256i w0 = widened(w), w1 = widened(w + 16), w2 = widened(w + 32), w3 = widened(w + 48);
             add_products(&a, bytes + 2 * i, w0, w1, w2, w3);
             if (count > 1) add_products(&b, bytes + 2 * inputs + 2 * i, w0, w1, w2, w3);
         }
@@ -139,13 +165,13 @@ INLINE void sum_panel(
 }
 
 #else
-enum { TILE_ROWS = 2 };
+enum { TILE_ROWS = 2, WIDE_TILE_ROWS = 2 };
 
 INLINE void sum_panel(
-    const Matrix *matrix, int panel, const uint8_t *bytes, int row, int count,
+    const Matrix *matrix, int panel, const uint8_t *bytes, int row, int count, int wide,
     int32_t (*sums)[PANEL]
 ) {
-    (void)row;
+    (void)row, (void)wide;
     int inputs = matrix->inputs;
     const int8_t *weights = matrix->weights + (size_t)panel * PANEL * inputs;
     memset(sums, 0, (size_t)count * sizeof *sums);

@@ -124,7 +124,7 @@ def _declare(loaded: ctypes.CDLL) -> None:
         "model_norm": (None, [_pointer, i32, _pointer]),
         "model_pack": (
             None,
-            [_pointer, i32, _pointer, i32, _pointer, i32, _pointer, i32, _pointer, f32, f32, i32],
+            [_pointer, i32] * 4 + [_pointer, f32, f32, i32, i32],
         ),
         "block_bytes": (i64, [_pointer]),
         "compute": (None, [_pointer, _pointer, _pointer]),

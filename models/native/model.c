@@ -141,9 +141,10 @@ EXPORT void nextword_model_free(Model *model) {
     for (int i = 0; i < model->num_matrices; i++) {
         Matrix *matrix = model->matrices + i;
         free(matrix->weights);
-        free(matrix->row_sums);
+        free(matrix->totals);
         free(matrix->scales);
         free(matrix->bias);
+        free(matrix->signs);
     }
     free(model->matrices);
     free(model->norms);
@@ -166,25 +167,42 @@ static inline int32_t nearest_whole(float x) {
     return q - 0x4b400000;
 }
 
+/* Turn a row of weights as its activations are turned, and divide by what the turns lengthen. */
+static void turn_weights(float *row, const float *signs, int inputs) {
+    int block = turned_together(inputs);
+    for (int i = 0; i < inputs; i++) row[i] *= signs[i] / (float)block;
+    for (int distance = 1; distance < block; distance *= 2)
+        for (int i = 0; i < inputs; i++)
+            if (!(i & distance)) {
+                float a = row[i], b = row[i + distance];
+                row[i] = a + b;
+                row[i + distance] = a - b;
+            }
+}
+
 /* Pack ``weight`` (rows, columns) as the model's matrix ``index``.
  *
  * Output o is row ``rows_of[o]`` of the weights, input i column ``columns_of[i]``, nothing where
  * that is negative. ``bias`` (rows,) may be NULL; ``factor`` multiplies the product and the bias,
- * and outputs that are nothing are ``empty``. With ``rest``, what is packed is what rounding to
- * bytes leaves of the weights, for the same activations as the matrix before.
+ * and outputs that are nothing are ``empty``. Activations have 16 bits where they are ``wide``.
+ * With ``rest``, what is packed is what rounding to bytes leaves of the weights, for the same
+ * activations as the matrix before.
  */
 EXPORT void nextword_model_pack(
     Model *model, int index, const float *weight, int columns, const int32_t *rows_of, int outputs,
-    const int32_t *columns_of, int inputs, const float *bias, float factor, float empty, int rest
+    const int32_t *columns_of, int inputs, const float *bias, float factor, float empty, int wide,
+    int rest
 ) {
     Matrix *matrix = model->matrices + index;
     int panels = round_up(outputs, PANEL) / PANEL, padded = round_up(inputs, LANES);
     size_t all = (size_t)panels * PANEL;
-    *matrix = (Matrix){.panels = panels, .inputs = padded};
+    *matrix = (Matrix){.panels = panels, .inputs = padded, .wide = wide};
     matrix->weights = allocate(all * padded);
-    matrix->row_sums = allocate(all * sizeof(int32_t));
+    matrix->totals = allocate(all * sizeof(int32_t));
     matrix->scales = allocate(all * sizeof(float));
     matrix->bias = allocate(all * sizeof(float));
+    matrix->signs = allocate((size_t)padded * sizeof(float));
+    for (int i = 0; i < padded; i++) matrix->signs[i] = turning_sign(i);
     float *row = allocate((size_t)padded * sizeof(float));
     int8_t *bytes = allocate((size_t)padded);
     int64_t most = 1;
@@ -197,6 +215,7 @@ EXPORT void nextword_model_pack(
         } else if (source >= 0) {
             memcpy(row, weight + (size_t)source * columns, (size_t)inputs * sizeof(float));
         }
+        turn_weights(row, matrix->signs, padded);
         float peaks[LANES] = {0}, peak = 0;
         for (int i = 0; i < padded; i += LANES)
             for (int j = 0; j < LANES; j++) {
@@ -221,7 +240,7 @@ EXPORT void nextword_model_pack(
         if (size > most) most = size;
         int8_t *to = matrix->weights + (size_t)(o / PANEL) * PANEL * padded + o % PANEL * 4;
         for (int i = 0; i < padded; i += 4) memcpy(to + (size_t)i * PANEL, bytes + i, 4);
-        matrix->row_sums[o] = (int32_t)((uint32_t)total << 15);
+        matrix->totals[o] = total;
         matrix->scales[o] = scale * factor;
         matrix->bias[o] = source < 0 ? empty : bias ? bias[source] * factor : 0;
     }

@@ -13,15 +13,18 @@ enum { MOST_THREADS = 64 };
 /* Signed bytes w, one scale an output row: y = scales * (w x) + bias.
  *
  * Weights are laid out as they are read: panel by panel; in a panel for every four inputs the four
- * weights of each of its 64 outputs. Outputs and inputs are padded with zeros.
+ * weights of each of its 64 outputs. Outputs and inputs are padded with zeros. The inputs are turned
+ * before they are rounded, and the weights with them: see turning.h.
  */
 typedef struct {
     int32_t panels;
     int32_t inputs;       /* a multiple of 16 */
     int32_t largest;      /* activations are rounded to -largest..largest: sums fit 32 bits */
+    int32_t wide;         /* whether activations have 16 bits; otherwise they are bytes */
     int8_t *weights;      /* (panels, inputs / 4, PANEL, 4) */
-    int32_t *row_sums;    /* (panels * PANEL): 32768 * the sum of a row's weights, modulo 2^32 */
+    int32_t *totals;      /* (panels * PANEL): the sum of a row's weights */
     float *scales, *bias; /* (panels * PANEL) */
+    float *signs;         /* (inputs): of the turn */
 } Matrix;
 
 enum { RNN, GRU, LSTM, TRANSFORMER };
@@ -119,6 +122,17 @@ static inline void insert_child(Children *c, int token, double log_prob) {
     }
     c->log_probs[i] = log_prob;
     c->ids[i] = token;
+}
+
+/* Inputs are turned in blocks of a power of two. */
+static inline int turned_together(int inputs) { return inputs & -inputs; }
+
+/* 1 or -1, as if by chance (the finaliser of a hash: Appleby 2011). */
+static inline float turning_sign(int i) {
+    uint32_t hash = (uint32_t)i * 0x9e3779b9u;
+    hash = (hash ^ hash >> 16) * 0x85ebca6bu;
+    hash = (hash ^ hash >> 13) * 0xc2b2ae35u;
+    return hash >> 31 ? -1.0f : 1.0f;
 }
 
 /* One set of instructions: everything between the tokens and the log-probabilities. */

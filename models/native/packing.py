@@ -88,11 +88,13 @@ def _pack_matrix(
     bias: Tensor | None = None,
     factor: float = 1.0,
     empty: float = 0.0,
+    wide: bool = True,
     rest: bool = False,
 ) -> None:
     """Pack ``weight`` (M, K) with its ``rows`` and ``columns`` in this order, -1 for padding.
 
-    Or, with ``rest``, what was lost when they were packed.
+    Or, with ``rest``, what was lost when they were packed. Activations have 16 bits where they are
+    ``wide``, else 8.
     """
     weight, bias = _plain(weight), None if bias is None else _plain(bias)
     rows = rows.astype(np.int32)
@@ -109,6 +111,7 @@ def _pack_matrix(
         None if bias is None else bias.data_ptr(),
         factor,
         empty,
+        wide,
         rest,
     )
 
@@ -164,8 +167,10 @@ def _pack_transformer(model: int, network: Transformer) -> int:
     blocks = [cast(Block, block) for block in network.blocks]
     for i, block in enumerate(blocks):
         _pack_matrix(model, 4 * i, block.qkv.weight, qkv)
-        _pack_matrix(model, 4 * i + 1, block.attention_output.weight, every, columns=one)
-        _pack_matrix(model, 4 * i + 2, block.feedforward_input.weight, gates_and_ups)
+        _pack_matrix(
+            model, 4 * i + 1, block.attention_output.weight, every, columns=one, wide=False
+        )
+        _pack_matrix(model, 4 * i + 2, block.feedforward_input.weight, gates_and_ups, wide=False)
         _pack_matrix(model, 4 * i + 3, block.feedforward_output.weight, every)
     norms = [n for b in blocks for n in (b.attention_norm, b.feedforward_norm)]
     for i, layer_norm in enumerate([*norms, network.norm]):

@@ -1,52 +1,71 @@
-/* Exact products of signed bytes with 16-bit activations, for a few rows at a time.
+/* Exact products of signed bytes with rounded activations, for a few rows at a time.
  *
- * A row of activations x is rounded to whole numbers q = x / scale, |q| <= the matrix' ``largest``.
- * The dot products of bytes and q are exact in 32 bits, so they are the same on every processor,
+ * A row of activations x is turned (turning.h), and rounded to whole numbers q = x / scale: bytes of
+ * at most 127 where that is enough (narrow), else 16 bits of at most the matrix' ``largest``. The
+ * dot products of bytes and q are exact in 32 bits, so they are the same on every processor,
  * whatever the order of summation.
  */
 #ifndef NEXTWORD_PRODUCTS_H
 #define NEXTWORD_PRODUCTS_H
 
 #include "dots.h"
+#include "turning.h"
 
 /* Rounded rows, as `dots.h` reads them. */
 typedef struct {
-    int inputs;
-    uint8_t *bytes; /* (rows, 2 * inputs) */
+    int inputs, wide;
+    uint8_t *bytes; /* (rows, row_bytes) */
     float *scales;  /* (rows,) */
+    float *desks;   /* (threads, inputs): a turned row each */
 } Rounded;
 
 /* What becomes of a tile: ``count`` rows from ``row`` on, times the 64 outputs of a panel. */
 typedef void (*Finish)(void *context, int panel, int row, int count, float (*tile)[PANEL]);
 
-INLINE Rounded rounded_rows(Arena *arena, int rows, const Matrix *matrix) {
-    Rounded to = {matrix->inputs, NULL, NULL};
-    to.bytes = arena_take(arena, (size_t)rows * 2 * matrix->inputs);
+static Rounded rounded_rows(Model *model, int rows, const Matrix *matrix, int wide) {
+    Arena *arena = &model->arena;
+    Rounded to = {.inputs = matrix->inputs, .wide = wide};
+    to.bytes = arena_take(arena, (size_t)rows * row_bytes(matrix->inputs, wide));
     to.scales = arena_take(arena, (size_t)rows * sizeof(float));
+    to.desks = arena_take(
+        arena, (size_t)pool_threads(model->pool) * matrix->inputs * sizeof(float));
     return to;
 }
 
-/* Round one row x (inputs), padded with zeros. */
-static void round_row(const float *x, const Matrix *matrix, const Rounded *to, int row) {
-    int inputs = matrix->inputs;
-    Floats most = all(0);
-    for (int i = 0; i < inputs; i += LANES) most = larger(most, absolute(load(x + i)));
-    float peak = largest(most);
+/* Round one turned row. */
+static void round_turned(const float *x, const Matrix *matrix, const Rounded *to, int row) {
+    int inputs = matrix->inputs, most = to->wide ? matrix->largest : 127;
+    Floats sizes = all(0);
+    for (int i = 0; i < inputs; i += LANES) sizes = larger(sizes, absolute(load(x + i)));
+    float peak = largest(sizes);
     int tiny = !(peak > 1e-30f); /* the quotient would not be finite */
-    float factor = tiny ? 0 : matrix->largest / peak;
-    to->scales[row] = tiny ? 0 : peak / matrix->largest;
-    uint8_t *bytes = to->bytes + (size_t)row * 2 * inputs;
+    float factor = tiny ? 0 : most / peak;
+    to->scales[row] = tiny ? 0 : peak / most;
+    uint8_t *bytes = to->bytes + row * row_bytes(inputs, to->wide);
     for (int i = 0; i < inputs; i += LANES) {
         Ints q = nearest(load(x + i) * factor);
 #if defined(USE_AVX512)
-        __m512i shifted = (__m512i)(q + 32768);
-        _mm_storeu_si128((void *)(bytes + i), _mm512_cvtepi32_epi8(_mm512_srli_epi32(shifted, 8)));
-        _mm_storeu_si128((void *)(bytes + inputs + i), _mm512_cvtepi32_epi8(shifted));
+        __m512i shifted = (__m512i)(q + (to->wide ? 32768 : 128));
+        if (to->wide) {
+            __m512i high = _mm512_srli_epi32(shifted, 8);
+            _mm_storeu_si128((void *)(bytes + i), _mm512_cvtepi32_epi8(high));
+        }
+        uint8_t *low = bytes + (to->wide ? inputs : 0);
+        _mm_storeu_si128((void *)(low + i), _mm512_cvtepi32_epi8(shifted));
 #else
-        Shorts narrow = __builtin_convertvector(q, Shorts);
-        memcpy(bytes + 2 * i, &narrow, sizeof narrow);
+        Shorts short_ = __builtin_convertvector(q, Shorts);
+        memcpy(bytes + 2 * i, &short_, sizeof short_);
 #endif
     }
+}
+
+/* Turn and round one row x (inputs), padded with zeros. */
+static void round_row(
+    const float *x, const Matrix *matrix, const Rounded *to, int row, int thread
+) {
+    float *desk = to->desks + (size_t)thread * matrix->inputs;
+    turn(x, matrix->signs, matrix->inputs, desk);
+    round_turned(desk, matrix, to, row);
 }
 
 INLINE void finish_panel(
@@ -55,7 +74,11 @@ INLINE void finish_panel(
 ) {
     _Alignas(64) int32_t sums[TILE_ROWS][PANEL];
     _Alignas(64) float tile[TILE_ROWS][PANEL];
-    sum_panel(matrix, panel, x->bytes + (size_t)row * 2 * x->inputs, row, count, sums);
+    const uint8_t *bytes = x->bytes + row * row_bytes(x->inputs, x->wide);
+    if (x->wide && count <= WIDE_TILE_ROWS)
+        sum_panel(matrix, panel, bytes, row, count, 1, sums);
+    else
+        sum_panel(matrix, panel, bytes, row, count, 0, sums);
     for (int j = 0; j < PANEL; j += LANES) {
         Floats scales = load(matrix->scales + panel * PANEL + j);
         Floats bias = load(matrix->bias + panel * PANEL + j);
@@ -75,8 +98,12 @@ static void multiply(
 ) {
     for (; panel < end_panel; panel++) { /* a panel's weights are in the first cache for all rows */
         int r = row;
-        for (; r + TILE_ROWS <= end_row; r += TILE_ROWS)
+#if defined(USE_AVX512)
+        for (; !x->wide && r + TILE_ROWS <= end_row; r += TILE_ROWS)
             finish_panel(matrix, panel, x, r, TILE_ROWS, finish, context);
+#endif
+        for (; r + WIDE_TILE_ROWS <= end_row; r += WIDE_TILE_ROWS)
+            finish_panel(matrix, panel, x, r, WIDE_TILE_ROWS, finish, context);
 #if defined(USE_AVX512)
         if (r + 2 <= end_row) {
             finish_panel(matrix, panel, x, r, 2, finish, context);
@@ -161,10 +188,9 @@ typedef struct {
 enum { ROWS_EACH = 8 };
 
 static void round_chunk(void *context, int chunk, int thread) {
-    (void)thread;
     const Rounding *r = context;
     for (int row = chunk * ROWS_EACH; row < r->rows && row < (chunk + 1) * ROWS_EACH; row++)
-        round_row(r->x + (size_t)row * r->stride, r->matrix, r->to, row);
+        round_row(r->x + (size_t)row * r->stride, r->matrix, r->to, row, thread);
 }
 
 static void round_rows(

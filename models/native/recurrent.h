@@ -130,8 +130,8 @@ static float *read_recurrent(Model *model, const Call *call, const Rows *rows) {
         int stride = from_input->panels * PANEL;
         float *inputs = arena_take(arena, (size_t)rows->tokens * stride * sizeof(float));
         float *outputs = arena_take(arena, (size_t)rows->tokens * hidden * sizeof(float));
-        Rounded rounded = rounded_rows(arena, rows->tokens, from_input);
-        Rounded h = rounded_rows(arena, call->texts, from_hidden);
+        Rounded rounded = rounded_rows(model, rows->tokens, from_input, from_input->wide);
+        Rounded h = rounded_rows(model, call->texts, from_hidden, from_hidden->wide);
         round_rows(pool, x, l ? hidden : width, rows->tokens, from_input, &rounded);
         Plain plain = {inputs, stride};
         Layer layer = {sizes->kind, hidden, inputs, stride, outputs, start, cells, 0};
@@ -164,7 +164,7 @@ static float *read_recurrent(Model *model, const Call *call, const Rows *rows) {
     if (!sizes->projected) return x;
     const Matrix *projection = model->matrices + 2 * sizes->layers;
     float *y = arena_take(arena, (size_t)rows->tokens * width * sizeof(float));
-    Rounded rounded = rounded_rows(arena, rows->tokens, projection);
+    Rounded rounded = rounded_rows(model, rows->tokens, projection, projection->wide);
     round_rows(pool, x, hidden, rows->tokens, projection, &rounded);
     Plain plain = {y, width};
     product(pool, projection, &rounded, rows->tokens, finish_store, &plain);

@@ -41,12 +41,11 @@ static void normalise(const float *x, const float *weight, int width, float *y) 
 }
 
 static void norm_chunk(void *context, int chunk, int thread) {
-    (void)thread;
     Stack *s = context;
     for (int row = chunk * ROWS_EACH; row < s->tokens && row < (chunk + 1) * ROWS_EACH; row++) {
         float *y = s->normed + (size_t)row * s->stride;
         normalise(s->x + (size_t)row * s->stride, s->norm, s->sizes->width, y);
-        if (s->matrix) round_row(y, s->matrix, &s->rounded, row);
+        if (s->matrix) round_row(y, s->matrix, &s->rounded, row, thread);
     }
 }
 
@@ -65,7 +64,7 @@ static void attend_chunk(void *context, int chunk, int thread) {
         float *y = s->attended + (size_t)row * wide;
         attend(s->sizes, &s->places[row], s->layer, s->qkv + (size_t)row * 3 * wide,
                &s->desks[thread], y);
-        round_row(y, s->matrix, &s->rounded, row);
+        round_row(y, s->matrix, &s->rounded, row, thread);
     }
 }
 
@@ -108,25 +107,25 @@ static float *read_transformer(Model *model, const Call *call, int tokens) {
     Pool *shared = tokens > 2 ? model->pool : NULL; /* for what is little work a token */
     int chunks = (tokens + ROWS_EACH - 1) / ROWS_EACH;
     Plain stream = {s.x, stride}, heads = {s.qkv, 3 * wide}, inside = {gated, inner};
-    Rounded by_width = rounded_rows(arena, tokens, model->matrices);
-    Rounded by_heads = rounded_rows(arena, tokens, model->matrices + 1);
-    Rounded by_inner = rounded_rows(arena, tokens, model->matrices + 3);
+    Rounded rounded[4]; /* as the four matrices of every layer read them */
+    for (int i = 0; i < 4; i++)
+        rounded[i] = rounded_rows(model, tokens, model->matrices + i, model->matrices[i].wide);
     for (s.layer = 0; s.layer < sizes->layers; s.layer++) {
         const Matrix *matrices = model->matrices + 4 * s.layer;
         s.norm = model->norms + (size_t)2 * s.layer * stride;
-        s.matrix = matrices, s.rounded = by_width;
+        s.matrix = matrices, s.rounded = rounded[0];
         pool_run(shared, norm_chunk, &s, chunks);
-        product(model->pool, matrices, &by_width, tokens, finish_store, &heads);
+        product(model->pool, matrices, rounded, tokens, finish_store, &heads);
         pool_run(shared, remember_chunk, &s, chunks);
-        s.matrix = matrices + 1, s.rounded = by_heads;
+        s.matrix = matrices + 1, s.rounded = rounded[1];
         pool_run(shared, attend_chunk, &s, (tokens + 1) / 2);
-        product(model->pool, matrices + 1, &by_heads, tokens, finish_add, &stream);
+        product(model->pool, matrices + 1, rounded + 1, tokens, finish_add, &stream);
         s.norm += stride;
-        s.matrix = matrices + 2, s.rounded = by_width;
+        s.matrix = matrices + 2, s.rounded = rounded[2];
         pool_run(shared, norm_chunk, &s, chunks);
-        product(model->pool, matrices + 2, &by_width, tokens, finish_inner, &inside);
-        round_rows(model->pool, gated, inner, tokens, matrices + 3, &by_inner);
-        product(model->pool, matrices + 3, &by_inner, tokens, finish_add, &stream);
+        product(model->pool, matrices + 2, rounded + 2, tokens, finish_inner, &inside);
+        round_rows(model->pool, gated, inner, tokens, matrices + 3, rounded + 3);
+        product(model->pool, matrices + 3, rounded + 3, tokens, finish_add, &stream);
     }
     s.norm = model->norms + (size_t)2 * sizes->layers * stride;
     s.matrix = NULL;

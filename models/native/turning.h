@@ -1,0 +1,47 @@
+/* Turning activations before they are rounded (Ashkboos et al. 2024, "QuaRot").
+ *
+ * Some units of a network are many times as large as the others, and rounding in steps of the
+ * largest is coarse for the rest. So every row is multiplied by an orthogonal matrix, signs and a
+ * Walsh-Hadamard transform, which spreads the large units over all; the weights have been
+ * multiplied by it too, so the products are what they were. The rounding's error halves.
+ */
+#ifndef NEXTWORD_TURNING_H
+#define NEXTWORD_TURNING_H
+
+#include "native.h"
+#include "vectors.h"
+
+/* The vector with lanes ``distance`` apart exchanged. */
+INLINE Floats exchanged(Floats x, int distance) {
+    const Ints lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#if defined(USE_AVX512)
+    return (Floats)_mm512_permutexvar_ps((__m512i)(lanes ^ distance), (__m512)x);
+#else
+    Floats y;
+    for (int i = 0; i < LANES; i++) y[i] = x[lanes[i] ^ distance];
+    return y;
+#endif
+}
+
+/* Write x (inputs) turned to y: lengths grow by the root of a block's. */
+static void turn(const float *x, const float *signs, int inputs, float *y) {
+    const Ints lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    int block = turned_together(inputs);
+    for (int i = 0; i < inputs; i += LANES) {
+        Floats v = load(x + i) * load(signs + i);
+        for (int distance = 1; distance < LANES; distance *= 2) {
+            Floats other = exchanged(v, distance);
+            v = choose((lanes & distance) != 0, other - v, v + other);
+        }
+        store(y + i, v);
+    }
+    for (int distance = LANES; distance < block; distance *= 2)
+        for (int start = 0; start < inputs; start += 2 * distance)
+            for (int i = start; i < start + distance; i += LANES) {
+                Floats a = load(y + i), b = load(y + i + distance);
+                store(y + i, a + b);
+                store(y + i + distance, a - b);
+            }
+}
+
+#endif
