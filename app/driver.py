@@ -1,5 +1,6 @@
 """What routes know of whatever runs their programs."""
 
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from models.forward import Program
@@ -34,6 +35,15 @@ class Driver(Protocol):
             BusyError: The queue has no room for so many items.
             DeadlineError: The program took too long.
             NotReadyError: The service is shutting down.
+        """
+
+    def read_ahead(
+        self, model: LanguageModel, programs: Callable[[], Sequence[Program[object]]]
+    ) -> None:
+        """Soon run what ``programs`` returns, the first ones first, if there is nothing else to do.
+
+        Nobody waits for them: what is read for them spares reading when it is asked for. Where
+        there is something else to do, or more is to be read ahead, they may never be made.
         """
 
     async def close(self) -> None:

@@ -52,6 +52,10 @@ class Settings(BaseSettings):
         256, ge=0, description="MiB a model for what was read, so that it is not read again"
     )
 
+    read_ahead: int = Field(
+        3, ge=0, le=16, description="likely next keystrokes to read for while nobody asks"
+    )
+
     max_body_bytes: int = Field(1 << 20, ge=1, description="bytes of one request's body")
     max_text_characters: int = Field(16_384, ge=1, description="characters of one text")
     max_word_characters: int = Field(64, ge=1, description="characters of a word or prefix")

@@ -68,13 +68,14 @@ class Hall:
         link.symlink_to((self.shipped / self.default).resolve())
         return folder
 
-    def typing_sides(self, stack: ExitStack, clients: int, of: str) -> list[Side]:
+    def typing_sides(self, stack: ExitStack, clients: int, of: str, pause: float = 0) -> list[Side]:
         """Return our service with the default model, and endpoints that only answer as much.
 
         Args:
             stack: To close the servers by.
             clients: How many type.
             of: ``p50`` for the median latency in ms, ``rate`` for requests a second.
+            pause: Seconds between an answer and the next key.
         """
         log = self.out / "serving.log"
         ours = stack.enter_context(nextword_service(self.default_models, log))
@@ -82,7 +83,7 @@ class Hall:
         bodies = [ask(ours.port, request).partition(b"\r\n\r\n")[2] for request in typed]
         answer = self.out / "models" / "answer.json"
         answer.write_bytes(sorted(bodies, key=len)[len(bodies) // 2])
-        sides = [self.typing("nextword", ours, clients, of)]
+        sides = [self.typing("nextword", ours, clients, of, pause)]
         for name, endpoint in (
             ("trivial FastAPI endpoint", "model"),
             ("the same, question unread, bytes ready", "bytes"),
@@ -96,7 +97,7 @@ class Hall:
                 )
             except MissingError as error:
                 service = error
-            sides.append(self.typing(name, service, clients, of))
+            sides.append(self.typing(name, service, clients, of, pause))
         return sides
 
     def random_service(self, stack: ExitStack) -> Service:
@@ -110,7 +111,14 @@ class Hall:
             made.rename(folder)
         return stack.enter_context(nextword_service(folder, self.out / "serving.log"))
 
-    def typing(self, name: str, service: Service | MissingError, clients: int, of: str) -> Side:
+    def typing(
+        self,
+        name: str,
+        service: Service | MissingError,
+        clients: int,
+        of: str,
+        pause: float = 0,
+    ) -> Side:
         """Return a side that people type to.
 
         Args:
@@ -118,18 +126,21 @@ class Hall:
             service: That answers.
             clients: How many type.
             of: ``p50`` for the median latency in ms, ``rate`` for requests a second.
+            pause: Seconds between an answer and the next key.
         """
         if isinstance(service, MissingError):
             return Side(name, None, missing=str(service))
         sentences = int(
             (self.seconds + WARM_UP) * (20 + 200 / clients)
         )  # of each, more than can be typed
-        return Side(name, lambda: self._typed(service, clients, sentences, of))
+        return Side(name, lambda: self._typed(service, clients, sentences, of, pause))
 
-    def _typed(self, service: Service, number: int, sentences: int, of: str) -> Figure:
+    def _typed(
+        self, service: Service, number: int, sentences: int, of: str, pause: float
+    ) -> Figure:
         # Nobody types the sentences of another round or client.
         scripts = [requests.typing(self._seed(), sentences) for _ in range(number)]
-        answers, health = self._load(service, scripts, LISTED)
+        answers, health = self._load(service, scripts, LISTED, pause)
         figure = _figure(answers, self.seconds)
         figure["health p99"] = percentile(health.latencies, 0.99) * 1e3
         value = figure.pop("p50" if of == "p50" else "requests/s")
@@ -217,7 +228,7 @@ class Hall:
         return next(self._seeds)
 
     def _load(
-        self, service: Service, scripts: list[list[bytes]], check: Check
+        self, service: Service, scripts: list[list[bytes]], check: Check, pause: float = 0
     ) -> tuple[Answers, Answers]:
         """Put the service under load; return the answers that count, and those of /health."""
 
@@ -230,7 +241,7 @@ class Hall:
                 seconds=seconds,
                 pause=HEALTH_EVERY,
             )
-            load = clients(service.port, scripts, check, seconds=seconds)
+            load = clients(service.port, scripts, check, seconds=seconds, pause=pause)
             loaded, healthy = await asyncio.gather(load, health)
             return loaded, healthy
 

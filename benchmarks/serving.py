@@ -39,6 +39,19 @@ def typing_alone(hall: Hall, stack: ExitStack) -> Row:
     )
 
 
+def typing_at_leisure(hall: Hall, stack: ExitStack) -> Row:
+    """Compare the answers to one person who types as fast as people can."""
+    return Row(
+        "typing-paced",
+        "/next-word while one person types, 30 ms between keys, latency",
+        "ms, p50",
+        False,
+        hall.typing_sides(stack, clients=1, of="p50", pause=0.03),
+        note="as `typing-1`, but the next key comes 30 ms after an answer, faster than anybody "
+        "types; in the meantime nextword reads ahead.",
+    )
+
+
 def typing_together(hall: Hall, stack: ExitStack) -> Row:
     """Compare the answers to 64 people who type."""
     return Row(
@@ -119,6 +132,7 @@ def start(hall: Hall, stack: ExitStack) -> Row:
 
 ROWS: dict[str, Callable[[Hall, ExitStack], Row]] = {
     "typing-1": typing_alone,
+    "typing-paced": typing_at_leisure,
     "typing-64": typing_together,
     "fresh-64": fresh_contexts,
     "score-http": scoring,

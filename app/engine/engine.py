@@ -1,7 +1,7 @@
 """Runs programs for the event loop: a worker a model."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from app.engine.job import Job
@@ -46,6 +46,13 @@ class Engine:
             timer.cancel()
             if not job.ended:
                 worker.drop(job)
+
+    def read_ahead(
+        self, model: LanguageModel, programs: Callable[[], Sequence[Program[object]]]
+    ) -> None:
+        """Run programs while there is nothing else to do; see `Driver`."""
+        if (worker := self._workers.get(id(model))) is not None:
+            worker.read_ahead(programs)
 
     def stats(self) -> Iterable[tuple[str, Stats]]:
         """Return each model's name and counts."""

@@ -44,6 +44,7 @@ class Stats:
         failed: Programs that raised.
         dropped: Programs that nobody waited for any more.
         rejected: Programs that found no room.
+        tokens_ahead: Tokens read before anybody asked for them.
     """
 
     cache: CacheStats = field(default_factory=CacheStats)
@@ -58,6 +59,7 @@ class Stats:
     failed: int = 0
     dropped: int = 0
     rejected: int = 0
+    tokens_ahead: int = 0
 
     def computed(self, passes: int, tokens: int, seconds: float) -> None:
         """Count one step."""

@@ -5,9 +5,11 @@ it together, and lets each program go on with its results. A program joins and l
 turns, and a turn is bounded in tokens, so that nobody waits long for anybody else.
 """
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -17,16 +19,19 @@ from app.engine.cache import PrefixCache
 from app.engine.job import Job
 from app.engine.limits import Limits
 from app.engine.reading import Reading
-from app.engine.stats import Stats
+from app.engine.stats import CacheStats, Stats
 from app.engine.turns import Turns
 from app.errors import BusyError, NotReadyError
-from models.forward import Forward, Pass
+from models.errors import InvalidRequestError
+from models.forward import Forward, Pass, Program
 from models.language_model import LanguageModel
 
 _STEP_TOKENS = 256  # computed together: 5 ms of a shipped model, 12 of one with 33,278 words
 _CACHED_STEPS = 64  # a program whose passes are all cached lets others go on after so many
 _STEPS_AT_ONCE = 8  # and the event loop after so many
 _MOST_PATIENCE = 0.0005  # seconds that the event loop gives the thread to let go
+_PAUSE = 0.005  # seconds without a keystroke: more will follow, from people; programs don't wait
+_MOST_AHEAD = 64  # programs that nobody waits for, yet
 _MOST_WAIT = 60  # seconds; nobody is told to come back later than this
 
 log = structlog.get_logger()
@@ -47,6 +52,9 @@ class Worker:
         self._closing = self._somebody_left = False
         # What follows belongs to whoever holds this: the thread, but while it has nothing to do.
         self._busy = threading.Lock()
+        self._pausing: asyncio.TimerHandle | None = None
+        self._knocking = False  # somebody else wants it
+        self._ahead: deque[tuple[Program[object], list[Pass] | None]] = deque(maxlen=_MOST_AHEAD)
         self._turns = Turns()
         self._active: list[Job] = []
         self._running = 0
@@ -74,8 +82,7 @@ class Worker:
                 self._ended, self._rated = 0, time.monotonic()
             self._items += job.items
         # With nothing to do the thread is just about to let go.
-        patience = 0.0 if self._active else _MOST_PATIENCE
-        if job.small and self._busy.acquire(timeout=patience):
+        if job.small and self._hold():
             try:
                 self._answer_at_once(job)
             finally:
@@ -84,6 +91,29 @@ class Worker:
                 self._inbox.put(None)  # to go on with it
         else:
             self._inbox.put(job)
+
+    def read_ahead(self, programs: Callable[[], Sequence[Program[object]]]) -> None:
+        """Let programs run, if for a moment there is nothing else to do.
+
+        Called by the event loop, where the last call alone counts.
+        """
+        if self._pausing is not None:
+            self._pausing.cancel()
+        loop = asyncio.get_running_loop()
+        self._pausing = loop.call_later(_PAUSE, self._begin_ahead, programs)
+
+    def _begin_ahead(self, programs: Callable[[], Sequence[Program[object]]]) -> None:
+        if not self._items:
+            self._ahead.extend((program, None) for program in reversed(programs()))
+            self._inbox.put(None)
+
+    def _hold(self) -> bool:
+        """Take what belongs to the thread, if it has nothing to do or is just about to let go."""
+        self._knocking = True
+        try:
+            return self._busy.acquire(timeout=0.0 if self._active else _MOST_PATIENCE)
+        finally:
+            self._knocking = False
 
     def _answer_at_once(self, job: Job) -> None:
         """Run a program as far as the cache goes, without a change of threads, which costs more."""
@@ -132,6 +162,8 @@ class Worker:
     def _receive(self) -> None:
         """Take in new jobs; wait for one if there is nothing else to do."""
         idle = not self._active and not self._turns and not self._closing
+        while idle and self._ahead and not self._knocking and self._inbox.empty():
+            self._read_ahead()
         try:
             while True:
                 if idle:
@@ -146,6 +178,23 @@ class Worker:
                     self.stats.queued += arrived.items
         except Empty:
             return
+
+    def _read_ahead(self) -> None:
+        """Let a program that nobody waits for take a step."""
+        program, passes = self._ahead.pop()
+        try:
+            forwards = program.send(passes)  # type: ignore[arg-type]
+            readings = [Reading(f, self._cache, CacheStats()) for f in forwards]
+            while unread := [reading for reading in readings if reading.result is None]:
+                pieces = [reading.piece() for reading in unread]
+                for reading, piece, result in zip(
+                    unread, pieces, self.model.compute(pieces), strict=True
+                ):
+                    reading.take(piece, result)
+                    self.stats.tokens_ahead += len(piece.token_ids)
+        except (StopIteration, InvalidRequestError):
+            return
+        self._ahead.append((program, [reading.result for reading in readings]))  # type: ignore[misc]
 
     def _admit(self, steps: int = _CACHED_STEPS) -> None:
         """Start waiting programs as long as there is room beside those that run."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from app.ahead import likely_next
 from app.answers import JSON, OnText, generate_answer, next_word_answer, rank_answer, score_answer
 from app.connection import peer, while_connected
 from app.direct import direct_route
@@ -18,6 +19,7 @@ from app.settings import Settings
 from app.streaming import stream_text
 from app.wire import Answer
 from models.errors import InvalidRequestError
+from models.forward import Program
 
 _EVENTS = {
     "text/event-stream": {
@@ -47,7 +49,15 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
         model = registry.get(query.model)
         program, items = next_word_answer(model, query), query.items
         work = driver.run(model, program, items=items, client=peer(request), small=query.small)
-        return Answer(await while_connected(request, work))
+        answer = await while_connected(request, work)
+        if query.small and settings.read_ahead:
+
+            def ahead() -> list[Program[JSON]]:
+                likely = likely_next(query, answer["predictions"], settings.read_ahead)
+                return [next_word_answer(model, question) for question in likely]
+
+            driver.read_ahead(model, ahead)
+        return Answer(answer)
 
     @router.post("/score", response_model=ScoreResponse, summary="The likelihood of sentences")
     @bounds.apply
