@@ -38,6 +38,9 @@ def test_overrides_are_toml_values_or_bare_words():
         ("training", "precision", "float16"),
         ("training", "validate_tokens", -1),
         ("training", "seed", True),
+        ("training", "repeats", 2),
+        ("optimizer", "muon", 1),
+        ("optimizer", "momentum", 1.0),
         ("optimizer", "learning_rate", 0.0),
         ("optimizer", "learning_rate", "fast"),
         ("optimizer", "learning_rate", float("nan")),
@@ -59,6 +62,13 @@ def test_a_wrong_value_is_named_with_its_setting(table, setting, value):
         Recipe.from_values(values)
     assert repr(value) in str(error.value)
     assert table in str(error.value)
+
+
+@pytest.mark.parametrize("times", [0, -1, 1.5, True, "twice"])
+def test_a_source_is_read_a_whole_number_of_times(times):
+    with pytest.raises(ValueError, match=r"training\.repeats of notes .* not") as error:
+        Recipe.from_values({"network": NETWORK, "training": {"repeats": {"notes": times}}})
+    assert repr(times) in str(error.value)
 
 
 @pytest.mark.parametrize(
