@@ -5,7 +5,10 @@ from training.recipe import Recipe, load_recipe
 NETWORK = {"kind": "lstm", "embedding_size": 8, "hidden_size": 8, "num_layers": 1}
 
 
-@pytest.mark.parametrize("name", ["everyday-lstm", "everyday-transformer", "wikitext2-lstm"])
+@pytest.mark.parametrize(
+    "name",
+    [*(f"everyday-{kind}" for kind in ("gru", "lstm", "rnn", "transformer")), "wikitext2-lstm"],
+)
 def test_recipes_that_ship_load_and_round_trip(name):
     recipe = load_recipe(name)
     assert Recipe.from_values(recipe.to_values()) == recipe
@@ -95,7 +98,7 @@ def test_an_override_needs_section_name_and_value(override):
 
 
 def test_an_unknown_name_lists_what_ships():
-    with pytest.raises(ValueError, match="everyday-lstm, everyday-transformer, wikitext2-lstm"):
+    with pytest.raises(ValueError, match="everyday-gru, everyday-lstm, everyday-rnn, everyday-transformer, w"):
         load_recipe("everyday")
 
 
