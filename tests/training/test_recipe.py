@@ -98,7 +98,9 @@ def test_an_override_needs_section_name_and_value(override):
 
 
 def test_an_unknown_name_lists_what_ships():
-    with pytest.raises(ValueError, match="everyday-gru, everyday-lstm, everyday-rnn, everyday-transformer, w"):
+    with pytest.raises(
+        ValueError, match="everyday-gru, everyday-lstm, everyday-rnn, everyday-transformer, w"
+    ):
         load_recipe("everyday")
 
 
