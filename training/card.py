@@ -150,6 +150,8 @@ def _training(model: LanguageModel, picture: bool) -> str:
 def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f'"{name}" = {_toml(v)}' for name, v in value.items()) + "}"
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 

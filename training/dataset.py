@@ -56,22 +56,24 @@ class Epoch:
     order: np.ndarray
     ends: np.ndarray
 
-    def read(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the token read before, and the token that stands at, each position.
+    def read(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the token read before each position, the one that stands there, and its place.
 
         Args:
             positions: Any shape, int64, each in 0 … N - 1.
 
         Returns:
-            Inputs and targets of the same shape, int64. A document's first input is BOS.
+            Inputs and targets of the same shape, int64, and whether a document begins, bool. A
+            document's first input is BOS.
         """
         place = np.searchsorted(self.ends, positions, side="right") - 1
         offset = positions - self.ends[place]
         index = self.dataset.starts[self.order[place]] + offset
         tokens = self.dataset.tokens
         before = tokens[np.maximum(index - 1, 0)].astype(np.int64)
-        inputs = np.where(offset == 0, self.dataset.bos_id, before)
-        return inputs, tokens[index].astype(np.int64)
+        begins = offset == 0
+        inputs = np.where(begins, self.dataset.bos_id, before)
+        return inputs, tokens[index].astype(np.int64), begins
 
 
 def prepare(

@@ -1,26 +1,91 @@
-"""AdamW over two groups of weights, the course of its step size, and the averaged weights."""
+"""AdamW and Muon, the course of their step size, and the averaged weights."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.networks import Network
 from training.recipe import OptimizerSettings
 
 
-def build_optimizer(network: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """Return AdamW that decays matrices and leaves biases and norms alone."""
+class JoinedOptimizer:
+    """Several optimizers of one network, stepped together."""
+
+    def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
+        """Join them; each keeps weights of its own."""
+        self._optimizers = optimizers
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Groups of weights of all of them, with their settings."""
+        return [group for optimizer in self._optimizers for group in optimizer.param_groups]
+
+    def step(self) -> None:
+        """Update all weights by their gradients."""
+        for optimizer in self._optimizers:
+            optimizer.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Return what is remembered between steps, by name."""
+        return {
+            f"{place}.{weight}.{name}": tensor
+            for place, optimizer in enumerate(self._optimizers)
+            for weight, moments in optimizer.state_dict()["state"].items()
+            for name, tensor in moments.items()
+        }
+
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `state_tensors` returned."""
+        for place, optimizer in enumerate(self._optimizers):
+            moments: dict[int, dict[str, Tensor]] = {}
+            for path, tensor in tensors.items():
+                owner, weight, name = path.split(".")
+                if int(owner) == place:
+                    moments.setdefault(int(weight), {})[name] = tensor
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+
+
+def build_optimizer(network: Network, settings: OptimizerSettings) -> JoinedOptimizer:
+    """Return AdamW that decays matrices and leaves biases and norms alone, and Muon if asked for.
+
+    Muon takes the matrices between the layers; embedding, output layer and vectors stay with AdamW
+    (Jordan et al. 2024). Its steps are scaled to the size of AdamW's (Liu et al. 2025, eq. 4), so
+    that one learning rate serves both.
+    """
+    ends = {id(network.embedding.weight), id(network.output_weight)}
     matrices = [p for p in network.parameters() if p.dim() >= 2]
     vectors = [p for p in network.parameters() if p.dim() < 2]
-    return torch.optim.AdamW(
+    hidden = [p for p in matrices if settings.muon and id(p) not in ends]
+    taken = {id(p) for p in hidden}
+    adamw = torch.optim.AdamW(
         [
-            {"params": matrices, "weight_decay": settings.weight_decay},
+            {
+                "params": [p for p in matrices if id(p) not in taken],
+                "weight_decay": settings.weight_decay,
+            },
             {"params": vectors, "weight_decay": 0.0},
         ],
         lr=settings.learning_rate,
         betas=(settings.beta1, settings.beta2),
         fused=True,
     )
+    if not hidden:
+        return JoinedOptimizer(adamw)
+    muon = torch.optim.Muon(
+        hidden,
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        momentum=settings.momentum,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return JoinedOptimizer(adamw, muon)
 
 
 def learning_rate(step: int, steps: int, settings: OptimizerSettings) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_origin
 
 from models.networks import network_config
 
@@ -52,7 +52,7 @@ class TokenizerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """AdamW (Loshchilov & Hutter 2019) with warm-up, decay and clipping.
+    """AdamW (Loshchilov & Hutter 2019) or Muon (Jordan et al. 2024), warm-up, decay, clipping.
 
     Attributes:
         learning_rate: Peak step size.
@@ -62,6 +62,8 @@ class OptimizerSettings:
         weight_decay: Decoupled decay of matrices; vectors are not decayed.
         beta1: Decay of the first moment, per optimizer step.
         beta2: Decay of the second moment, per optimizer step.
+        muon: Update the matrices between the layers by Muon, the rest by AdamW.
+        momentum: Decay of Muon's moment, per optimizer step.
         clip_norm: Largest global norm of the gradient.
         average_decay: Decay of the averaged weights, per optimizer step; 0 turns averaging off.
     """
@@ -73,13 +75,15 @@ class OptimizerSettings:
     weight_decay: float = 0.05
     beta1: float = 0.9
     beta2: float = 0.98
+    muon: bool = False
+    momentum: float = 0.95
     clip_norm: float = 1.0
     average_decay: float = 0.999
 
     def __post_init__(self) -> None:
         """Raise ValueError naming the first setting out of range."""
         _positive(self, "learning_rate", "clip_norm")
-        _share(self, "beta1", "beta2", "average_decay")
+        _share(self, "beta1", "beta2", "momentum", "average_decay")
         for name in ("decay_share", "final_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)!r}")
@@ -94,6 +98,8 @@ class TrainingSettings:
 
     Attributes:
         epochs: Times that the whole corpus is read; may be a fraction.
+        repeats: How often an epoch reads the files of a folder, by the folder's name; files of
+            other folders are read once.
         batch_size: Streams of text read side by side, B.
         segment_length: Tokens that each stream reads in an optimizer step, T.
         state_reset: Chance that a stream forgets its state before a step, so that the network
@@ -108,6 +114,7 @@ class TrainingSettings:
     """
 
     epochs: float = 1.0
+    repeats: Mapping[str, int] = field(default_factory=dict)
     batch_size: int = 32
     segment_length: int = 64
     state_reset: float = 0.02
@@ -125,6 +132,11 @@ class TrainingSettings:
         for name in ("validate_tokens", "patience", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)!r}")
+        for name, times in self.repeats.items():
+            if type(times) is not int or times < 1:
+                raise ValueError(
+                    f"repeats of {name} must be a whole number of at least 1, not {times!r}"
+                )
         if self.precision not in ("float32", "bfloat16", "auto"):
             raise ValueError(f"precision must be float32, bfloat16 or auto, not {self.precision!r}")
 
@@ -221,7 +233,7 @@ def _read(settings: Any, table: str, values: Mapping[str, Any]) -> Any:
     for name, value in values.items():
         if name not in known:
             raise ValueError(f"[{table}] has no setting {name!r}; it has {', '.join(known)}")
-        wanted = known[name]
+        wanted = get_origin(known[name]) or known[name]
         right = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
         if not right or (isinstance(value, bool) and wanted is not bool):
             raise ValueError(f"{table}.{name} must be of type {wanted.__name__}, not {value!r}")

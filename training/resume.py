@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.networks import BatchState, RecurrentState, TransformerState
-from training.optimizer import AveragedWeights
+from training.optimizer import AveragedWeights, JoinedOptimizer
 
 
 def save_training_state(
     path: Path,
     network: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: JoinedOptimizer,
     average: AveragedWeights,
     state: BatchState | None,
     numbers: dict[str, Any],
@@ -25,8 +25,7 @@ def save_training_state(
     """Write everything that the next step depends on; an older file is replaced at once."""
     tensors: dict[str, Tensor] = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"average.{i}": w for i, w in enumerate(average.weights)}
-    for i, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": v for k, v in moments.items()}
+    tensors |= {f"optimizer.{name}": v for name, v in optimizer.state_tensors().items()}
     tensors["random"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random_cuda"] = torch.cuda.get_rng_state()
@@ -43,7 +42,7 @@ def save_training_state(
 def load_training_state(
     path: Path,
     network: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: JoinedOptimizer,
     average: AveragedWeights,
 ) -> tuple[BatchState | None, dict[str, Any]]:
     """Put back what `save_training_state` wrote; returns the carried state and the numbers."""
@@ -57,11 +56,7 @@ def load_training_state(
     network.load_state_dict(groups["network"])
     for i, weight in enumerate(average.weights):
         weight.copy_(groups["average"][str(i)])
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in groups.get("optimizer", {}).items():
-        index, _, key = name.partition(".")
-        moments.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    optimizer.load_state_tensors(groups.get("optimizer", {}))
     torch.set_rng_state(tensors["random"])
     if "random_cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random_cuda"])

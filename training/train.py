@@ -79,7 +79,7 @@ def train(
     names = _names(corpus.valid)
     valid = dict(zip(names, _prepare(corpus.valid, tokenizer, run, console), strict=True))
     _check_corpus(run / "corpus.json", corpus, [*parts, *valid.values()], resume=resume)
-    dataset = concatenate(parts, run / "data")
+    dataset = concatenate(_repeated(recipe, corpus.train, parts), run / "data")
 
     torch.manual_seed(recipe.training.seed)
     sizes = {"vocab_size": tokenizer.vocab_size, "num_ids": tokenizer.num_ids}
@@ -102,9 +102,16 @@ def train(
         if not trainer.finished:
             raise TrainingStopped(trainer.progress.step, trainer.steps)
     trainer.load_best()
-    details = _details(recipe, corpus, trainer, command)
+    details = _details(recipe, corpus, trainer, command, tokens=sum(map(len, parts)))
     save_checkpoint(out, network.eval(), tokenizer, details=details)
     return trainer
+
+
+def _repeated(recipe: Recipe, paths: Sequence[Path], parts: Sequence[Dataset]) -> list[Dataset]:
+    """Return each file's data as often as an epoch reads it."""
+    repeats = recipe.training.repeats
+    times = [repeats.get(path.resolve().parent.name, 1) for path in paths]
+    return [part for part, n in zip(parts, times, strict=True) for _ in range(n)]
 
 
 def _check_run(recipe: Recipe, run: Path, *, resume: bool) -> None:
@@ -188,14 +195,16 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _details(recipe: Recipe, corpus: Corpus, trainer: Trainer, command: str) -> dict[str, Any]:
+def _details(
+    recipe: Recipe, corpus: Corpus, trainer: Trainer, command: str, *, tokens: int
+) -> dict[str, Any]:
     progress = trainer.progress
     return {
         "recipe": recipe.to_values(),
         "corpus": {
             "train": _names(corpus.train),
             "valid": _names(corpus.valid),
-            "tokens": len(trainer.dataset),
+            "tokens": tokens,
         },
         "training": {
             "steps": progress.step,

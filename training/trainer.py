@@ -153,11 +153,11 @@ class Trainer:
         rate = self._rate(self.progress.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        inputs, targets, state = self._segment()
+        inputs, targets, begins, state = self._segment()
         with torch.autocast(
             self.device.type, dtype=self.precision, enabled=self.precision != torch.float32
         ):
-            features, state = self.network.features(inputs, state)  # (B, T, E)
+            features, state = self.network.features(inputs, state, begins)  # (B, T, E)
         self._carried = state.detach()
         loss = fused_cross_entropy(
             features.flatten(0, 1).float(),
@@ -220,8 +220,8 @@ class Trainer:
     def _rate(self, step: int) -> float:
         return learning_rate(step, self.steps, self.recipe.optimizer)
 
-    def _segment(self) -> tuple[Tensor, Tensor, BatchState | None]:
-        """Return this step's inputs (B, T), targets (B, T) and the state before them."""
+    def _segment(self) -> tuple[Tensor, Tensor, Tensor, BatchState | None]:
+        """Return this step's inputs, targets, and where texts begin, (B, T), and the state."""
         settings = self.recipe.training
         epoch, place = divmod(self.progress.step, self.steps_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
@@ -233,7 +233,7 @@ class Trainer:
         )
         length = settings.segment_length
         positions = stream + place * length + np.arange(length)
-        inputs, targets = (
+        inputs, targets, begins = (
             torch.from_numpy(a).to(self.device) for a in self._epoch[1].read(positions)
         )
         state = self._carried
@@ -241,7 +241,7 @@ class Trainer:
             chance = np.random.default_rng((settings.seed, self.progress.step))
             forget = chance.random(settings.batch_size) < settings.state_reset
             state = state.reset(torch.from_numpy(forget).to(self.device))
-        return inputs, targets, state
+        return inputs, targets, begins, state
 
     @torch.inference_mode()
     def _validation_loss(self, dataset: Dataset) -> float:
@@ -257,15 +257,15 @@ class Trainer:
         total = torch.zeros((), dtype=torch.float64)
         for start in range(0, length, settings.segment_length):
             end = min(start + settings.segment_length, length)
-            inputs, targets = epoch.read(starts + np.arange(start, end))
+            arrays = epoch.read(starts + np.arange(start, end))
+            inputs, targets, begins = (torch.from_numpy(a).to(self.device) for a in arrays)
             with torch.autocast(
                 self.device.type, dtype=self.precision, enabled=self.precision != torch.float32
             ):
-                logits, state = self.network(torch.from_numpy(inputs).to(self.device), state)
+                features, state = self.network.features(inputs, state, begins)
+                logits = self.network.logits(features)
             total += torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1).float(),
-                torch.from_numpy(targets).to(self.device).flatten(),
-                reduction="sum",
+                logits.flatten(0, 1).float(), targets.flatten(), reduction="sum"
             ).cpu()
         return float(total) / (streams * length)
 

@@ -82,9 +82,16 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def features(
-        self, token_ids: Tensor, state: BatchState | None = None
+        self, token_ids: Tensor, state: BatchState | None = None, begins: Tensor | None = None
     ) -> tuple[Tensor, BatchState]:
-        """Return the input (B, T, E) of the output layer, and the state after ``token_ids``."""
+        """Return the input (B, T, E) of the output layer, and the state after ``token_ids``.
+
+        Args:
+            token_ids: Shape (B, T), int64.
+            state: What was read before, or None at the start of a text.
+            begins: Where a text begins, (B, T), bool: nothing before is seen from there on. A
+                recurrent network heeds it at the first position; further on, BOS has to tell it.
+        """
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> BatchState:

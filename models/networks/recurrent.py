@@ -1,7 +1,8 @@
 """Recurrent networks: Elman (1990), LSTM (Hochreiter & Schmidhuber 1997), GRU (Cho et al. 2014).
 
-The regularisation between layers is plain dropout (Zaremba et al. 2014); the output layer can
-share its weights with the embedding (Press & Wolf 2017).
+Dropout stands before, between and after the layers (Zaremba et al. 2014) and drops the same units
+at every step of a segment (Gal & Ghahramani 2016); the output layer can share its weights with the
+embedding (Press & Wolf 2017).
 """
 
 from collections.abc import Iterator, Sequence
@@ -107,7 +108,6 @@ class RecurrentNetwork(Network):
             config.hidden_size,
             config.num_layers,
             batch_first=True,
-            dropout=config.dropout if config.num_layers > 1 else 0.0,
         )
         self.dropout = nn.Dropout(config.dropout)
         self.projection = (
@@ -142,14 +142,46 @@ class RecurrentNetwork(Network):
         return RecurrentState((zeros, zeros) if self.config.kind == "lstm" else (zeros,))
 
     def features(
-        self, token_ids: Tensor, state: BatchState | None = None
+        self, token_ids: Tensor, state: BatchState | None = None, begins: Tensor | None = None
     ) -> tuple[Tensor, BatchState]:
         """Return the output layer's input (B, T, E) and the state after ``token_ids``."""
         state = state or self.initial_state(token_ids.size(0))
         assert isinstance(state, RecurrentState)
+        state = state if begins is None else state.reset(begins[:, 0])
         vectors = [v.transpose(0, 1).contiguous() for v in state.vectors]  # (L, B, D)
-        x = self.dropout(self.embedding(token_ids))  # (B, T, E)
-        x, after = self.layers(x, tuple(vectors) if len(vectors) > 1 else vectors[0])
-        after = after if isinstance(after, tuple) else (after,)
-        x = self.projection(self.dropout(x))  # (B, T, D) -> (B, T, E)
+        x = self._drop(self.embedding(token_ids))  # (B, T, E)
+        if self.training and self.config.dropout:
+            x, after = self._layer_by_layer(x, vectors)
+        else:
+            x, after = self.layers(x, tuple(vectors) if len(vectors) > 1 else vectors[0])
+            after = after if isinstance(after, tuple) else (after,)
+        x = self.projection(self._drop(x))  # (B, T, D) -> (B, T, E)
         return x, RecurrentState(tuple(v.transpose(0, 1) for v in after))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        """Drop units of ``x`` (B, T, D) in training, the same ones at all steps of a row."""
+        if not (self.training and self.config.dropout):
+            return x
+        mask: Tensor = self.dropout(x.new_ones(x.size(0), 1, x.size(2)))  # (B, 1, D)
+        return x * mask
+
+    def _layer_by_layer(
+        self, x: Tensor, vectors: Sequence[Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return what ``self.layers`` returns, with this class's dropout between the layers.
+
+        Args:
+            x: Input of the first layer, (B, T, E).
+            vectors: Hidden vectors, and for the LSTM cell vectors, each (L, B, D).
+        """
+        kernel = "rnn_tanh" if self.config.kind == "rnn" else self.config.kind
+        after = []
+        for layer, weights in enumerate(self.layers.all_weights):
+            x = self._drop(x) if layer else x
+            before = [v[layer : layer + 1] for v in vectors]
+            state = before if self.config.kind == "lstm" else before[0]
+            # Biases, 1 layer, its own dropout, training, bidirectional, batch first.
+            settings = True, 1, 0.0, True, False, True
+            x, *vectors_after = getattr(torch._VF, kernel)(x, state, weights, *settings)
+            after.append(vectors_after)
+        return x, tuple(torch.cat(layers) for layers in zip(*after, strict=True))

@@ -6,6 +6,7 @@ over the last ``context_length`` tokens, whether they stand in the same call or 
 text read in pieces gives the numbers of the text read whole.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -145,6 +146,27 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Return scaled dot-product attention (B, H, T, D / H) (Vaswani et al. 2017, eq. 1).
+
+    Args:
+        q: Queries, (B, H, T, D / H).
+        k: Keys, (B, H, P + T, D / H).
+        v: Values, like the keys.
+        mask: Which keys each query sees, (T, P + T) or (B, 1, T, P + T), bool; None for all.
+    """
+    if q.device.type != "cpu" or not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    # With gradients on a CPU, plain products take half the time of torch's own kernel.
+    scores = (q * q.size(-1) ** -0.5) @ k.transpose(-1, -2)  # (B, H, T, P + T)
+    if mask is not None:
+        hidden = torch.zeros(mask.shape, dtype=scores.dtype).masked_fill_(~mask, -math.inf)
+        scores = scores + hidden
+    shares = scores.softmax(dim=-1)
+    attended: Tensor = shares.to(v.dtype) @ v
+    return attended
+
+
 class Block(nn.Module):
     """Attention and feed-forward, each added to the residual stream."""
 
@@ -171,7 +193,7 @@ class Block(nn.Module):
         (q, k), v = rotate(qkv[:2], angles.to(qkv.dtype)), qkv[2]
         if past is not None:
             k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, H, T, D / H)
+        attended = attend(q, k, v, mask)  # (B, H, T, D / H)
         attended = attended.transpose(1, 2).reshape(batch, time, width)
         x = x + self.dropout(self.attention_output(attended))
         gate, up = self.feedforward_input(self.feedforward_norm(x)).chunk(2, dim=-1)
@@ -226,7 +248,7 @@ class Transformer(Network):
         return TransformerState(none, none, zeros, zeros)
 
     def features(
-        self, token_ids: Tensor, state: BatchState | None = None
+        self, token_ids: Tensor, state: BatchState | None = None, begins: Tensor | None = None
     ) -> tuple[Tensor, BatchState]:
         """Return the output layer's input (B, T, D) and the state after ``token_ids``."""
         batch, time = token_ids.shape
@@ -236,7 +258,7 @@ class Transformer(Network):
         x = self.dropout(self.embedding(token_ids))  # (B, T, D)
         steps = torch.arange(time, device=x.device)
         angles = self._angles(state.positions[:, None] + steps).to(x.dtype)
-        mask = self._mask(state, time)
+        mask = self._mask(state, time, begins)
         keys, values = [], []
         for i, block in enumerate(self.blocks):
             before = (state.keys[:, i], state.values[:, i]) if past else None
@@ -245,10 +267,14 @@ class Transformer(Network):
             values.append(v)
         kept = min(past + time, self.config.context_length - 1)
         start = past + time - kept
+        lengths = state.lengths + time
+        if begins is not None:
+            last = (steps * begins).amax(dim=1)  # (B,): where the last text begins
+            lengths = torch.where(begins.any(dim=1), time - last, lengths)
         after = TransformerState(
             torch.stack([k[:, :, start:] for k in keys], dim=1),
             torch.stack([v[:, :, start:] for v in values], dim=1),
-            (state.lengths + time).clamp(max=kept),
+            lengths.clamp(max=kept),
             state.positions + time,
         )
         return self.norm(x), after
@@ -258,11 +284,11 @@ class Transformer(Network):
         angles = positions[:, None, :, None] * self.frequencies
         return torch.stack((angles.cos(), angles.sin()))
 
-    def _mask(self, state: TransformerState, time: int) -> Tensor | None:
+    def _mask(self, state: TransformerState, time: int, begins: Tensor | None) -> Tensor | None:
         """Return which keys each query sees, (T, P + T) or (B, 1, T, P + T); None for all."""
         past = state.keys.size(3)
         ragged = state.ragged
-        if time == 1 and not ragged and past < self.config.context_length:
+        if begins is None and time == 1 and not ragged and past < self.config.context_length:
             return None
         device = state.keys.device
         key = torch.arange(past + time, device=device)
@@ -271,4 +297,7 @@ class Transformer(Network):
         if ragged:
             read = key >= (past - state.lengths)[:, None, None, None]  # (B, 1, 1, P + T)
             seen = seen & read
+        if begins is not None:
+            texts = F.pad(begins.cumsum(dim=1), (past, 0))[:, None]  # (B, 1, P + T): which one
+            seen = seen & (texts[..., None, :] == texts[..., past:, None])
         return seen

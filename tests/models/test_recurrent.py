@@ -117,3 +117,39 @@ def test_dropout_acts_in_training_only():
     dropped, _ = network.train()(token_ids)
     assert not torch.allclose(whole, dropped, atol=0.1)
     assert isinstance(network.dropout, nn.Dropout)
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_dropout_drops_the_same_units_at_all_steps_of_a_text(kind):
+    network = network_of(kind, dropout=0.5).train()
+    features = torch.randn(3, 7, 20, generator=torch.Generator().manual_seed(1))
+    kept = network._drop(features) / features  # (B, T, D)
+    assert set(kept.unique().round().tolist()) == {0.0, 2.0}
+    torch.testing.assert_close(kept, kept[:, :1].expand_as(kept))
+    assert not torch.equal(kept[0], kept[1])
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_without_anything_dropped_training_computes_the_same(kind):
+    network = network_of(kind, dropout=0.5, num_layers=3)
+    token_ids = torch.randint(24, (2, 9), generator=torch.Generator().manual_seed(1))
+    _, before = network(token_ids)
+    expected, expected_state = network(token_ids, before)
+    network.train()
+    network.dropout.p = 0.0
+    found, state = network(token_ids, before)
+    torch.testing.assert_close(found, expected)
+    for a, b in zip(state.vectors, expected_state.vectors, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_a_text_that_begins_in_a_row_knows_nothing_of_the_one_before(kind):
+    network = network_of(kind)
+    token_ids = torch.randint(24, (2, 9), generator=torch.Generator().manual_seed(1))
+    _, before = network(token_ids)
+    begins = torch.zeros(2, 9, dtype=torch.bool)
+    begins[1, 0] = True
+    found, _ = network.features(token_ids, before, begins)
+    torch.testing.assert_close(found[0], network.features(token_ids, before)[0][0])
+    torch.testing.assert_close(found[1], network.features(token_ids)[0][1])

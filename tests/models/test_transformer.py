@@ -1,10 +1,13 @@
 """The Transformer against one written from its equations, position by position."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
 from models.networks import TransformerConfig
+from models.networks.transformer import attend
 from tests.models.helpers import CONTEXT, network_of
 
 
@@ -122,3 +125,37 @@ def test_a_state_keeps_no_more_than_attention_reaches():
     assert state.lengths.tolist() == [CONTEXT - 1] * 2
     assert state.positions.tolist() == [100] * 2
     assert state.num_bytes == 2 * 2 * 2 * 16 * (CONTEXT - 1) * 4
+
+
+def test_texts_laid_behind_one_another_are_read_as_if_each_stood_alone():
+    network = network_of("transformer")
+    token_ids = torch.randint(24, (3, 40), generator=torch.Generator().manual_seed(4))
+    begins = torch.zeros(3, 40, dtype=torch.bool)
+    places = [[0, 3, 17], [0, 5, 8, 30, 32], [0]]
+    for row, starts in enumerate(places):
+        begins[row, starts] = True
+    state, parts = None, []
+    for start in range(0, 40, 8):  # a text goes on from segment to segment
+        segment = slice(start, start + 8)
+        features, state = network.features(token_ids[:, segment], state, begins[:, segment])
+        parts.append(features)
+    found = torch.cat(parts, dim=1)
+    for row, starts in enumerate(places):
+        for start, end in pairwise([*starts, 40]):
+            alone, _ = network.features(token_ids[row : row + 1, start:end])
+            torch.testing.assert_close(found[row, start:end], alone[0], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (2, 1, 5, 9), None])
+def test_attention_is_the_same_with_gradients_and_without(shape):
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(2, 3, 5, 8, generator=generator)
+    k, v = torch.randn(2, 2, 3, 9, 8, generator=generator)
+    mask = None
+    if shape:
+        mask = torch.rand(shape, generator=generator) < 0.5
+        mask[..., 4] = True  # every query sees something
+    with torch.enable_grad():
+        found = attend(q, k, v, mask)
+    with torch.no_grad():
+        torch.testing.assert_close(found, attend(q, k, v, mask))

@@ -58,15 +58,20 @@ def test_known_corpora_carry_their_licences(tmp_path, corpus):
         (tmp_path / name).mkdir()
         files.append(tmp_path / name / "train.txt")
         files[-1].write_text(corpus[1].read_text())
-    recipe = tiny_recipe(epochs=0.1)
-    train(
+    recipe = tiny_recipe(epochs=0.1, repeats={"sentences": 2, "others": 3})
+    trainer = train(
         recipe,
         Corpus(files, [corpus[1]]),
         out=tmp_path / "out",
         run=tmp_path / "run",
         console=Console(quiet=True),
     )
-    card = card_text(load_checkpoint(tmp_path / "out"))
+    model = load_checkpoint(tmp_path / "out")
+    tokens = model.details["corpus"]["tokens"]
+    assert 3 * len(trainer.dataset) == 4 * tokens  # an epoch reads one of the three files twice
+    card = card_text(model)
+    assert 'repeats = {"sentences" = 2, "others" = 3}' in card
+    assert f"{tokens:,} training tokens" in card
     for licence in ("CC BY-SA 4.0", "CC BY 2.0 FR", "CC BY-SA 3.0"):
         assert card.count(licence) == 1
 

@@ -19,12 +19,13 @@ def _dataset(texts: list[list[int]]) -> Dataset:
 def test_an_epoch_predicts_each_token_once_behind_the_one_before_it(texts, seed):
     dataset = _dataset(texts)
     epoch = dataset.epoch(seed)
-    inputs, targets = epoch.read(np.arange(len(dataset)))
+    inputs, targets, begins = epoch.read(np.arange(len(dataset)))
     expected = [texts[i] for i in epoch.order]
     assert sorted(epoch.order) == list(range(len(texts)))
     assert targets.tolist() == [token for text in expected for token in text]
     # BOS is read at the beginning of a document, and there only.
     assert inputs.tolist() == [token for text in expected for token in [BOS, *text[:-1]]]
+    assert begins.tolist() == (inputs == BOS).tolist()
 
 
 @given(documents, st.integers(1, 4))

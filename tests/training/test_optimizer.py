@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.models.helpers import KINDS, network_of
 from training.optimizer import AveragedWeights, build_optimizer, learning_rate
 from training.recipe import OptimizerSettings
 
@@ -30,11 +31,51 @@ def test_no_warm_up_and_no_decay_is_constant():
     assert {learning_rate(step, 7, settings) for step in range(7)} == {0.5}
 
 
-def test_only_matrices_decay():
-    network = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
+def _names(network: nn.Module, group: dict) -> set[str]:
+    names = {id(p): name for name, p in network.named_parameters()}
+    return {names[id(p)] for p in group["params"]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_matrices_decay(kind):
+    network = network_of(kind)
     groups = build_optimizer(network, OptimizerSettings(weight_decay=0.3)).param_groups
     assert [g["weight_decay"] for g in groups] == [0.3, 0.0]
     assert [sorted({p.dim() for p in g["params"]}) for g in groups] == [[2], [1]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tied", [True, False])
+def test_muon_takes_the_matrices_between_the_layers(kind, tied):
+    network = network_of(kind, tied=tied)
+    settings = OptimizerSettings(muon=True, weight_decay=0.3)
+    ends, vectors, hidden = build_optimizer(network, settings).param_groups
+    assert _names(network, ends) == {"embedding.weight"} | (set() if tied else {"output"})
+    assert all("weight" in name for name in _names(network, hidden))
+    assert [ends["weight_decay"], vectors["weight_decay"], hidden["weight_decay"]] == [0.3, 0, 0.3]
+    taken = [p for group in (ends, vectors, hidden) for p in group["params"]]
+    assert len(taken) == len({id(p) for p in taken}) == len(list(network.parameters()))
+
+
+def test_a_step_of_muon_is_the_gradient_with_its_singular_values_made_alike():
+    network = network_of("lstm", embedding_size=24, hidden_size=40).requires_grad_(True)
+    settings = OptimizerSettings(muon=True, learning_rate=0.01, weight_decay=0.0)
+    optimizer = build_optimizer(network, settings)
+    weight = network.layers.weight_hh_l1  # (4 D, D)
+    before = weight.detach().clone()
+    generator = torch.Generator().manual_seed(3)
+    for parameter in network.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    u, _, vh = torch.linalg.svd(weight.grad, full_matrices=False)
+    optimizer.step()
+    # Liu et al. (2025): the root mean square of a step is 0.2 learning rates.
+    step = (before - weight.detach()) / (0.01 * 0.2 * 160**0.5)  # (4 D, D)
+    values = u.T @ step @ vh.T  # (D, D): would be the identity for exact singular vectors
+    assert torch.all((values.diagonal() > 0.6) & (values.diagonal() < 1.3))
+    torch.testing.assert_close(
+        values - values.diagonal().diag(), torch.zeros(40, 40), atol=0.05, rtol=0
+    )
+    torch.testing.assert_close(u @ values @ vh, step, atol=0.02, rtol=0)
 
 
 def test_average_is_the_weighted_sum_of_all_that_was():

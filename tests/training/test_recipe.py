@@ -5,7 +5,10 @@ from training.recipe import Recipe, load_recipe
 NETWORK = {"kind": "lstm", "embedding_size": 8, "hidden_size": 8, "num_layers": 1}
 
 
-@pytest.mark.parametrize("name", ["everyday-lstm", "everyday-transformer", "wikitext2-lstm"])
+@pytest.mark.parametrize(
+    "name",
+    [*(f"everyday-{kind}" for kind in ("gru", "lstm", "rnn", "transformer")), "wikitext2-lstm"],
+)
 def test_recipes_that_ship_load_and_round_trip(name):
     recipe = load_recipe(name)
     assert Recipe.from_values(recipe.to_values()) == recipe
@@ -38,6 +41,9 @@ def test_overrides_are_toml_values_or_bare_words():
         ("training", "precision", "float16"),
         ("training", "validate_tokens", -1),
         ("training", "seed", True),
+        ("training", "repeats", 2),
+        ("optimizer", "muon", 1),
+        ("optimizer", "momentum", 1.0),
         ("optimizer", "learning_rate", 0.0),
         ("optimizer", "learning_rate", "fast"),
         ("optimizer", "learning_rate", float("nan")),
@@ -59,6 +65,13 @@ def test_a_wrong_value_is_named_with_its_setting(table, setting, value):
         Recipe.from_values(values)
     assert repr(value) in str(error.value)
     assert table in str(error.value)
+
+
+@pytest.mark.parametrize("times", [0, -1, 1.5, True, "twice"])
+def test_a_source_is_read_a_whole_number_of_times(times):
+    with pytest.raises(ValueError, match=r"training\.repeats of notes .* not") as error:
+        Recipe.from_values({"network": NETWORK, "training": {"repeats": {"notes": times}}})
+    assert repr(times) in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +98,9 @@ def test_an_override_needs_section_name_and_value(override):
 
 
 def test_an_unknown_name_lists_what_ships():
-    with pytest.raises(ValueError, match="everyday-lstm, everyday-transformer, wikitext2-lstm"):
+    with pytest.raises(
+        ValueError, match="everyday-gru, everyday-lstm, everyday-rnn, everyday-transformer, w"
+    ):
         load_recipe("everyday")
 
 

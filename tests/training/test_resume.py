@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,7 @@ def _trainer(recipe, datasets, folder: Path) -> Trainer:
 def _everything(trainer: Trainer) -> dict[str, torch.Tensor]:
     found = {f"weight {k}": v for k, v in trainer.network.state_dict().items()}
     found |= {f"average {i}": v for i, v in enumerate(trainer.average.weights)}
-    for i, moments in trainer.optimizer.state_dict()["state"].items():
-        found |= {f"moment {i} {k}": v for k, v in moments.items()}
+    found |= {f"moment {name}": v for name, v in trainer.optimizer.state_tensors().items()}
     return found
 
 
@@ -63,11 +63,17 @@ def _stop_behind(trainer: Trainer, step: int):
 
 
 @pytest.mark.parametrize(
-    ("kind", "precision"),
-    [("lstm", "float32"), ("transformer", "float32"), ("gru", "float32"), ("lstm", "bfloat16")],
+    ("kind", "precision", "muon"),
+    [
+        ("lstm", "float32", False),
+        ("transformer", "float32", True),
+        ("gru", "float32", False),
+        ("lstm", "bfloat16", True),
+    ],
 )
-def test_any_stop_leaves_the_same_numbers(tmp_path, datasets, kind, precision):
+def test_any_stop_leaves_the_same_numbers(tmp_path, datasets, kind, precision, muon):
     recipe = tiny_recipe(kind, precision=precision, epochs=1.2)
+    recipe = replace(recipe, optimizer=replace(recipe.optimizer, muon=muon))
     whole, notes = _trainer(recipe, datasets, tmp_path / "whole"), Notes()
     whole.run(notes)
     assert whole.steps > whole.steps_per_epoch  # the shuffled order changes on the way

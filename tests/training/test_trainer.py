@@ -13,11 +13,11 @@ from training.trainer import Trainer, pick_precision
 VOCAB = 300
 
 
-def _trainer(folder, documents: list[int], **training) -> Trainer:
+def _trainer(folder, documents: list[int], *, kind: str = "lstm", **training) -> Trainer:
     """A trainer on documents of these lengths, in which no token comes twice."""
     starts = np.cumsum([0, *documents])
     dataset = Dataset(np.arange(starts[-1], dtype=np.uint16), starts, VOCAB)
-    recipe = tiny_recipe(batch_size=4, segment_length=8, **training)
+    recipe = tiny_recipe(kind, batch_size=4, segment_length=8, **training)
     network = build_network(
         network_config({**recipe.network, "vocab_size": VOCAB, "num_ids": VOCAB + 1})
     )
@@ -31,7 +31,7 @@ def test_an_epoch_reads_each_token_once_up_to_the_rest_of_a_step(tmp_path):
         seen = []
         for step in range(trainer.steps_per_epoch):
             trainer.progress.step = epoch * trainer.steps_per_epoch + step
-            inputs, targets, _ = trainer._segment()
+            inputs, targets, _, _ = trainer._segment()
             assert inputs.shape == targets.shape == (4, 8)
             seen += targets.flatten().tolist()
         assert len(seen) == len(set(seen)) > len(trainer.dataset) - 4 * 8
@@ -46,7 +46,7 @@ def test_state_is_carried_but_for_new_epochs_and_chosen_streams(tmp_path):
     forgotten = []
     for step in range(1, 60):
         trainer.progress.step, trainer._carried = step, carried
-        _, _, state = trainer._segment()
+        _, _, _, state = trainer._segment()
         if step % trainer.steps_per_epoch == 0:
             assert state is None
             continue
@@ -54,6 +54,22 @@ def test_state_is_carried_but_for_new_epochs_and_chosen_streams(tmp_path):
         assert torch.equal(state.vectors[0][kept], carried.vectors[0][kept])
         forgotten += (~kept).tolist()
     assert 0.35 < np.mean(forgotten) < 0.65
+
+
+def test_documents_are_read_as_if_each_stood_alone(tmp_path):
+    trainer = _trainer(tmp_path, [7, 25, 33, 100, 12, 58, 3], kind="transformer", state_reset=0.0)
+    network, dataset = trainer.network.eval(), trainer.dataset
+    for step in range(trainer.steps_per_epoch):
+        trainer.progress.step = step
+        inputs, targets, begins, state = trainer._segment()
+        found, after = network.features(inputs, state, begins)
+        trainer._carried = after.detach()
+        for row, column in zip(*np.nonzero(begins.numpy()), strict=True):
+            start = int(targets[row, column])  # a token's id is its place in the corpus
+            end = int(dataset.starts[np.searchsorted(dataset.starts, start, side="right")])
+            read = min(end - start, 8 - column)
+            alone, _ = network.features(inputs[row : row + 1, column : column + read])
+            torch.testing.assert_close(found[row, column : column + read], alone[0])
 
 
 def test_validation_measures_the_average_keeps_the_best_and_gives_the_weights_back(tmp_path):
