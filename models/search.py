@@ -27,7 +27,7 @@ from models.tokenizers.joined import JOIN
 _JOIN = JOIN.encode()
 _BATCH = 8  # unfinished words expanded together
 _PREFIX_TOLERANCE = 1e-7  # share of a prefix' probability that may stay unsummed
-_KEPT_STATE = 1 << 16  # bytes: of a larger one only the root's is kept, and the rest read again
+_KEPT_STATE = 96 << 10  # bytes: of a larger one only the root's is kept, and the rest read again
 _MOST_TAKEN = 4096  # words looked at once the search gave up
 _MOST_SPELLINGS = 4  # a punctuation mark: joined to the left or not, to the right or not
 
