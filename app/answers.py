@@ -14,6 +14,7 @@ from models.generate import generate
 from models.language_model import LanguageModel
 from models.next_word import next_word
 from models.rank import rank
+from models.recall import recall
 from models.score import score_all
 
 JSON = dict[str, Any]
@@ -22,7 +23,7 @@ OnText = Callable[[int, str], None]
 
 def next_word_answer(model: LanguageModel, query: NextWordRequest) -> Program[JSON]:
     """Answer /next-word."""
-    found = yield from next_word(
+    program = next_word(
         model,
         query.text,
         top_k=query.top_k,
@@ -33,6 +34,7 @@ def next_word_answer(model: LanguageModel, query: NextWordRequest) -> Program[JS
         words_only=query.words_only,
         exclude=frozenset(query.exclude),
     )
+    found = yield from recall(model, query.history, program)
     return {
         "model": model.name,
         "predictions": found.predictions,
@@ -47,7 +49,7 @@ def next_word_answer(model: LanguageModel, query: NextWordRequest) -> Program[JS
 
 def score_answer(model: LanguageModel, query: ScoreRequest) -> Program[JSON]:
     """Answer /score: each text alone, side by side."""
-    scores = yield from score_all(
+    program = score_all(
         model,
         query.texts,
         context=query.context,
@@ -55,12 +57,13 @@ def score_answer(model: LanguageModel, query: ScoreRequest) -> Program[JSON]:
         eos=query.eos,
         words=query.tokens,
     )
+    scores = yield from recall(model, query.history, program)
     return {"model": model.name, "results": scores}
 
 
 def rank_answer(model: LanguageModel, query: RankRequest) -> Program[JSON]:
     """Answer /rank."""
-    ranked = yield from rank(
+    program = rank(
         model,
         [candidate.text for candidate in query.candidates],
         scores=[candidate.score or 0.0 for candidate in query.candidates],
@@ -69,6 +72,7 @@ def rank_answer(model: LanguageModel, query: RankRequest) -> Program[JSON]:
         length_bonus=query.length_bonus,
         normalize=query.normalize,
     )
+    ranked = yield from recall(model, query.history, program)
     return {"model": model.name, "results": ranked}
 
 
@@ -76,7 +80,7 @@ def generate_answer(
     model: LanguageModel, query: GenerateRequest, on_text: OnText | None = None
 ) -> Program[JSON]:
     """Answer /generate; ``on_text`` hears of each word as it is finished."""
-    generation = yield from generate(
+    program = generate(
         model,
         query.text,
         max_tokens=query.max_tokens,
@@ -92,6 +96,7 @@ def generate_answer(
         stop=query.stop,
         on_text=on_text,
     )
+    generation = yield from recall(model, query.history, program)
     return {
         "model": model.name,
         "results": [

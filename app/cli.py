@@ -35,6 +35,10 @@ Model = Annotated[
         "--model", "-m", metavar="NAME|FOLDER", help="Model; by default the service's default."
     ),
 ]
+History = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="What the user wrote before, as UTF-8 text; - reads stdin."),
+]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print the service's answer, exactly.")]
 
 
@@ -83,6 +87,7 @@ def next_(
     ] = None,
     temperature: Annotated[float, typer.Option(help="Above 1 flattens the distribution.")] = 1.0,
     punctuation: Annotated[bool, typer.Option("--punctuation", help="Predict it too.")] = False,
+    history: History = None,
     as_json: AsJSON = False,
 ) -> None:
     """Predict the next word: the most probable ones, exactly."""
@@ -98,6 +103,7 @@ def next_(
             exclude=exclude or [],
             temperature=temperature,
             words_only=not punctuation,
+            history=_read_history(history),
         )
         loaded = _load(model)
         from app.answers import next_word_answer
@@ -116,6 +122,7 @@ def score(
     tokens: Annotated[bool, typer.Option("--tokens", help="Report each word.")] = False,
     bos: Annotated[bool, typer.Option(help="The text begins a sentence.")] = True,
     eos: Annotated[bool, typer.Option(help="Score also that the sentence ends.")] = True,
+    history: History = None,
     as_json: AsJSON = False,
 ) -> None:
     """Tell how likely sentences are; colours show how much each word surprises."""
@@ -123,7 +130,14 @@ def score(
         from app.schemas.requests import ScoreRequest
 
         detail = tokens or not as_json  # the colours need each word
-        query = ScoreRequest(text=text, context=context, bos=bos, eos=eos, tokens=detail)
+        query = ScoreRequest(
+            text=text,
+            context=context,
+            bos=bos,
+            eos=eos,
+            tokens=detail,
+            history=_read_history(history),
+        )
         loaded = _load(model)
         from app.answers import score_answer
         from app.cli_tables import print_scores
@@ -153,6 +167,7 @@ def generate(
     log_probs: Annotated[
         bool, typer.Option("--log-probs", help="With --json: report each token.")
     ] = False,
+    history: History = None,
     as_json: AsJSON = False,
 ) -> None:
     """Continue a text, word by word as it is found."""
@@ -174,6 +189,7 @@ def generate(
                 "n": n,
                 "stop": stop or [],
                 "log_probs": log_probs,
+                "history": _read_history(history),
             }
         )
         loaded = _load(model)
@@ -229,6 +245,17 @@ def _load(model: str | None) -> "LanguageModel":
             model_of_folder, threads = load_checkpoint(folder), settings.most_threads()
             return choose_backend(model_of_folder, settings.precision, threads=threads)
     _fail(f"no model {model} in {settings.models_dir}, and no such folder")
+
+
+def _read_history(path: Path | None) -> str:
+    """Return the text of a file, of standard input for ``-``, or none."""
+    if path is None:
+        return ""
+    content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        _fail(f"{path}: not UTF-8 text")
 
 
 def _print_json(answer: dict[str, Any]) -> None:

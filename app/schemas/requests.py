@@ -41,7 +41,19 @@ class Request(BaseModel):
     )
 
 
-class NextWordRequest(Request):
+class TextRequest(Request):
+    """What the questions about text share."""
+
+    history: Text = Field(
+        "",
+        description="What the user wrote before: the answer goes by its words, names and phrases "
+        "as far as the text turns out to. A line break ends a sentence. Kept in memory for a "
+        "while, so that the next request is answered sooner, and nowhere else.",
+        examples=["I am going to Lisbon in May.\nIs there a hostel near the river?"],
+    )
+
+
+class NextWordRequest(TextRequest):
     """Which words can come next, and how likely is each?"""
 
     text: Text = Field(
@@ -82,13 +94,14 @@ class NextWordRequest(Request):
         return (
             self.num_words == 1
             and self.words_only
+            and not self.history
             and len(self.text) <= _SMALL_TEXT
             and (self.top_k or _SMALL_LIST + 1) <= _SMALL_LIST
             and len(self.candidates) + len(self.exclude) <= _SMALL_LIST // 10
         )
 
 
-class ScoreRequest(Request):
+class ScoreRequest(TextRequest):
     """How likely is each of these texts?"""
 
     text: OneOrManyTexts = Field(
@@ -111,8 +124,8 @@ class ScoreRequest(Request):
 
     @property
     def items(self) -> int:
-        """How much room it takes: words' ranks need whole distributions."""
-        return len(self.texts) * (4 if self.tokens else 1)
+        """How much room it takes: words' ranks and a history need whole distributions."""
+        return len(self.texts) * (4 if self.tokens or self.history else 1)
 
     @property
     def texts(self) -> list[str]:
@@ -136,7 +149,7 @@ class RankCandidate(BaseModel):
     )
 
 
-class RankRequest(Request):
+class RankRequest(TextRequest):
     """Which of these alternatives is the best?"""
 
     candidates: Annotated[list[RankCandidate], MinLen(1), Limit(MaxLen, "max_texts")] = Field(
@@ -157,7 +170,7 @@ class RankRequest(Request):
     )
 
 
-class GenerateRequest(Request):
+class GenerateRequest(TextRequest):
     """How does this text go on?"""
 
     text: Text = Field(
