@@ -106,7 +106,16 @@ def evaluate(
     sample: Annotated[
         int, typer.Option(min=0, help="Positions for word-level metrics; 0 for none.")
     ] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of their drawing.")] = 0,
+    history: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="LINES",
+            help="Lines, of documents drawn at random, to score alone and with the lines before "
+            "them as history.",
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawings.")] = 0,
     picture: Annotated[
         Path | None, typer.Option(help="Draw reliability diagrams into this PNG.")
     ] = None,
@@ -139,7 +148,7 @@ def evaluate(
             _fail(f"{run} holds no log of a run")
         _use_threads(threads)
         model = _load(checkpoint, device)
-        evaluations = _evaluate(model, data, sample=sample, seed=seed)
+        evaluations = _evaluate(model, data, sample=sample, history=history, seed=seed)
         if picture:
             picture.parent.mkdir(parents=True, exist_ok=True)
             picture_reliability(evaluations, picture)
@@ -154,7 +163,7 @@ def evaluate(
 
 
 def _evaluate(
-    model: "LanguageModel", paths: Sequence[Path], *, sample: int, seed: int
+    model: "LanguageModel", paths: Sequence[Path], *, sample: int, history: int = 0, seed: int
 ) -> "list[Evaluation]":
     from training.corpora import data_name
     from training.evaluate import evaluate as measure
@@ -169,7 +178,9 @@ def _evaluate(
                 description = f"{data_name(path)}, {what}"
                 bar.update(task, description=description, completed=done, total=total)  # type: ignore[arg-type]
 
-            evaluations.append(measure(model, path, sample=sample, seed=seed, progress=show))
+            evaluations.append(
+                measure(model, path, sample=sample, history=history, seed=seed, progress=show)
+            )
             bar.remove_task(task)
     return evaluations
 

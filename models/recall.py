@@ -31,7 +31,7 @@ from models.tokenizers import Tokenizer
 if TYPE_CHECKING:
     from models.language_model import LanguageModel
 
-_READ = 128  # tokens of the history's end that the network reads; all of it is no better
+READ = 128  # tokens of the history's end that the network reads; all of it is no better
 _PIECE = 32  # tokens read at a time, for whole distributions come back
 _MOST_TEXTS = 16  # whose weights are remembered, for each history
 
@@ -178,7 +178,7 @@ class Readers:
 
     def _begin(self) -> Program[_Read]:
         """Read the history's end; the end of its last sentence is what the text begins with."""
-        token_ids = self.history.token_ids[1:-1][-_READ:].tolist()
+        token_ids = self.history.token_ids[1:-1][-READ:].tolist()
         (end,) = yield [Forward((self._bos, *token_ids), None, "none")]
         return _Read(None, end.state, (), None, ())
 

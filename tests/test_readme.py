@@ -54,6 +54,7 @@ def folder(tmp_path: Path) -> Path:
     lines = [f"{who} {what} number {n}." for n in range(40) for who in "ABC" for what in "xyz"]
     (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
     (tmp_path / "valid.txt").write_text("\n".join(lines[::7]) + "\n")
+    (tmp_path / "letters.txt").write_text("I booked a room in Zwolle.\n")
     return tmp_path
 
 
@@ -130,6 +131,7 @@ def test_the_service_answers_as_shown() -> None:
     assert all(p["word"].startswith("ho") for p in answers[1]["predictions"])  # type: ignore[attr-defined, index, call-overload]
     assert answers[2]["results"][0]["index"] == 1  # type: ignore[index]
     assert answers[3]["results"][0]["text"]  # type: ignore[index]
+    assert answers[4]["predictions"][0]["word"] == "Zwolle"  # type: ignore[index]
 
 
 def test_the_command_line(folder: Path) -> None:

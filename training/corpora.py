@@ -77,6 +77,25 @@ def read_documents(path: Path, *, tokenised: bool = False) -> Iterator[list[str]
         yield from ([line] for line in lines if line.strip())
 
 
+def read_whole_documents(path: Path) -> Iterator[list[str]]:
+    """Yield documents as their readers have them, lines of natural text in their order.
+
+    A WikiText article is one, without headings and the sentences that hold ``<unk>``; a block is
+    one; and a file of lines is one, in which what stands before a line is its history.
+
+    Raises:
+        ValueError: The file is not UTF-8.
+    """
+    style = corpus_format(path)
+    if style == "wikitext":
+        articles = (list(_running_text(article)) for article in _articles(read_lines(path)))
+        yield from ([line for run in runs for line in run] for runs in articles if runs)
+    elif style == "blocks":
+        yield from read_documents(path)
+    else:
+        yield [line for document in read_documents(path) for line in document]
+
+
 def _blocks(lines: Iterable[str]) -> Iterator[list[str]]:
     block: list[str] = []
     for line in lines:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from training.typing_metrics import (
     draw_positions,
     typed_words,
 )
+from training.with_history import history_metrics
 
 SAMPLE = 2000
 _SEED = 0
@@ -71,6 +73,7 @@ def evaluate(
     path: Path,
     *,
     sample: int = SAMPLE,
+    history: int = 0,
     seed: int = _SEED,
     progress: Callable[[str, int, int], object] = lambda what, done, total: None,
 ) -> Evaluation:
@@ -80,7 +83,9 @@ def evaluate(
         model: Its calibration temperature applies, as it does when it is served.
         path: A text file in one of the formats of `training.corpora`.
         sample: Positions to draw for the word-level metrics; 0 leaves them out.
-        seed: Of the drawing.
+        history: Lines to score with what stands before them as history, see
+            `training.with_history`; 0 leaves them out.
+        seed: Of both drawings.
         progress: Called with what is being counted, how many are done, and how many there are.
 
     Raises:
@@ -110,6 +115,10 @@ def evaluate(
             np.array([answer.hit for answer in answers], dtype=bool),
         )
         metrics |= _word_metrics(answers, next_word)
+    if history:
+        metrics |= history_metrics(
+            model, path, lines=history, seed=seed, progress=partial(progress, "lines")
+        )
     counts = {
         "lines": text.lines,
         "words": text.words,

@@ -16,7 +16,7 @@ from models.generate import generate
 from models.history import STRENGTHS, History
 from models.next_word import next_word
 from models.rank import rank
-from models.recall import _READ, recall
+from models.recall import READ, recall
 from models.score import score, score_all
 from tests.models.enumeration import letters, outcomes, told, words
 from tests.models.helpers import KINDS, bounded, corpus, model_of
@@ -37,7 +37,7 @@ def log_softmax(model, token_ids):
 def by_hand(model, history, token_ids):
     """Return the three readers' distribution (T, V) behind each of ``token_ids``, BOS first."""
     tokenizer, known = model.tokenizer, History(model.tokenizer, history)
-    end = known.token_ids[1:-1][-_READ:].tolist()
+    end = known.token_ids[1:-1][-READ:].tolist()
     heard = [tokenizer.eos_id, *token_ids[1:]]
     anew = np.exp(log_softmax(model, token_ids))
     knowing = np.exp(log_softmax(model, [tokenizer.bos_id, *end, *heard]))[1 + len(end) :]
