@@ -139,7 +139,7 @@ def fit(
         optimizer.zero_grad()
         loss = nats(prior(STRENGTHS.repeating, STRENGTHS.knowing))
         loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss)
+        return float(loss.detach())
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     between, within = (tuple(row) for row in logs.detach().exp().tolist())
