@@ -1,6 +1,7 @@
 """A checkpoint is a folder; this file alone knows what is in it.
 
-- ``model.safetensors``: the weights, float16 or float32, and nothing that runs;
+- ``model.safetensors``: the weights, float16, float32 or int8 (`models.storage`), and nothing that
+  runs;
 - ``config.json``: format version, network sizes, calibration temperature, checksums, where from;
 - ``tokenizer.json``: the tokenizer in the Hugging Face format;
 - ``README.md``: the model card, for people.
@@ -16,7 +17,6 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from models.errors import (
     CorruptFileError,
@@ -25,11 +25,13 @@ from models.errors import (
     MissingFileError,
 )
 from models.language_model import LanguageModel
-from models.networks import Network, NetworkConfig, build_network, network_config
+from models.networks import Network, build_network, network_config
+from models.storage import from_stored, to_stored
 from models.tokenizers import Tokenizer, load_tokenizer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no int8 and is otherwise the same; without int8 it is still written
 WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
+_MOST_TEMPERATURE = 100
 
 
 def save_checkpoint(
@@ -49,16 +51,17 @@ def save_checkpoint(
         tokenizer: Written as JSON.
         temperature: Divides all logits (calibration); 1 changes nothing.
         details: What a reader may want to know: corpus, recipe, metrics; values that JSON holds.
-        dtype: Storage type of the weights; they are float32 again once loaded.
+        dtype: Storage type of the weights, which are float32 again once loaded; int8 keeps the
+            matrices in bytes, one scale a row, and vectors in float32.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: w.detach().to(dtype).contiguous() for name, w in network.state_dict().items()}
+    weights = to_stored(network.state_dict(), dtype)
     tokens = tokenizer.to_json().encode()
     (folder / CONFIG).unlink(missing_ok=True)
     safetensors.torch.save_file(weights, folder / WEIGHTS)
     (folder / TOKENIZER).write_bytes(tokens)
     config = {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if dtype == torch.int8 else 1,
         "network": asdict(network.config),
         "temperature": temperature,
         "checksums": {
@@ -67,24 +70,32 @@ def save_checkpoint(
         },
         "details": dict(details or {}),
     }
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    (folder / CONFIG).write_text(text, encoding="utf-8")
+    (folder / CONFIG).write_text(_json(config), encoding="utf-8")
 
 
-def update_details(folder: Path, details: Mapping[str, Any]) -> None:
-    """Replace the details of a checkpoint; weights, sizes and tokenizer stay as they are.
+def update_config(
+    folder: Path, *, temperature: float | None = None, details: Mapping[str, Any] | None = None
+) -> None:
+    """Replace what a checkpoint says besides its weights, at once; they stay as they are.
 
     Args:
         folder: A checkpoint's folder.
-        details: The new details, all of them; values that JSON holds.
+        temperature: The new calibration temperature, above 0 and below 100; None keeps the old.
+        details: The new details, all of them, values that JSON holds; None keeps the old.
 
     Raises:
         CheckpointError: The configuration is missing or is none.
+        ValueError: The temperature is out of bounds.
     """
-    config = {**_read_config(folder), "details": dict(details)}
+    config = _read_config(folder)
+    if temperature is not None:
+        if not 0 < temperature < _MOST_TEMPERATURE:
+            raise ValueError(f"a temperature must be above 0 and below 100, not {temperature}")
+        config["temperature"] = temperature
+    if details is not None:
+        config["details"] = dict(details)
     temporary = folder / f"{CONFIG}.part"
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_text(_json(config), encoding="utf-8")
     temporary.replace(folder / CONFIG)
 
 
@@ -100,11 +111,14 @@ def load_checkpoint(folder: Path) -> LanguageModel:
     config = _read_config(folder)
     tokens = _read(folder, TOKENIZER)
     weights = _read(folder, WEIGHTS)
-    if weights[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise CorruptFileError(f"{folder / WEIGHTS}: a pickle; only safetensors are ever loaded")
     try:
         tensors = safetensors.torch.load(weights)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        # Not before: safetensors begin with the length of their header, which may be any bytes.
+        if weights[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise CorruptFileError(
+                f"{folder / WEIGHTS}: a pickle; only safetensors are ever loaded"
+            ) from None
         raise CorruptFileError(
             f"{folder / WEIGHTS}: truncated or not safetensors ({error})"
         ) from None
@@ -124,9 +138,9 @@ def load_checkpoint(folder: Path) -> LanguageModel:
             f"{folder / TOKENIZER}: vocabulary of {tokenizer.vocab_size} ids to predict and "
             f"{tokenizer.num_ids} to read; the network has {sizes.vocab_size} and {sizes.num_ids}"
         )
-    _check_tensors(sizes, tensors, folder / WEIGHTS)
+    stored = from_stored(tensors, sizes, folder / WEIGHTS)
     network = build_network(sizes)
-    network.load_state_dict(tensors)
+    network.load_state_dict(stored)
     return LanguageModel(
         name=folder.resolve().name,
         network=network.eval().requires_grad_(False),
@@ -135,6 +149,10 @@ def load_checkpoint(folder: Path) -> LanguageModel:
         checksum=config["checksums"][WEIGHTS],
         details=config["details"],
     )
+
+
+def _json(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -147,37 +165,15 @@ def _read_config(folder: Path) -> dict[str, Any]:
     version = config.get("format_version") if isinstance(config, dict) else None
     if version is None:
         raise CorruptFileError(f"{path}: no format_version; not a checkpoint's configuration")
-    if version != FORMAT_VERSION:
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise FormatVersionError(f"{path}: format version {version!r}; this is {FORMAT_VERSION}")
     for key, kind in (("network", dict), ("checksums", dict), ("details", dict)):
         if not isinstance(config.get(key), kind):
             raise CorruptFileError(f"{path}: {key!r} is missing or not an object")
     temperature = config.get("temperature")
-    if not (isinstance(temperature, int | float) and 0 < temperature < 100):
+    if not (isinstance(temperature, int | float) and 0 < temperature < _MOST_TEMPERATURE):
         raise CorruptFileError(f"{path}: temperature must be above 0 and below 100")
     return dict(config)
-
-
-def _check_tensors(sizes: NetworkConfig, tensors: dict[str, Tensor], path: Path) -> None:
-    """Raise MismatchError unless these are the weights of a network of these ``sizes``.
-
-    The sizes are compared before anything of them is made, for they may be any numbers.
-    """
-    if sizes.num_layers > len(tensors):
-        raise MismatchError(f"{path}: too few tensors for {sizes.num_layers} layers")
-    wanted = dict(sizes.shapes())
-    for name in sorted(wanted.keys() ^ tensors.keys()):
-        problem = "is missing" if name in wanted else "does not belong to this network"
-        raise MismatchError(f"{path}: the tensor {name!r} {problem}")
-    for name, tensor in tensors.items():
-        if tuple(tensor.shape) != wanted[name]:
-            raise MismatchError(
-                f"{path}: {name!r} has shape {tuple(tensor.shape)}, not {wanted[name]}"
-            )
-        if not tensor.is_floating_point():
-            raise MismatchError(f"{path}: {name!r} holds {tensor.dtype}, not floating point")
-        if not tensor.float().isfinite().all():
-            raise CorruptFileError(f"{path}: {name!r} holds numbers that are not finite")
 
 
 def _read(folder: Path, name: str) -> bytes:

@@ -134,6 +134,7 @@ def _training(model: LanguageModel, picture: bool) -> str:
         "hardware": training["device"],
         "cores": training.get("cores"),
         "precision": training["precision"],
+        "storage": _storage(recipe["training"], training),
         "torch": training.get("torch"),
     }
     text = "## Training\n\n| | |\n|---|---|\n"
@@ -149,6 +150,13 @@ def _training(model: LanguageModel, picture: bool) -> str:
     )
     text += "</details>"
     return text + (f"\n\n![Loss over the steps]({LOSS_PICTURE})" if picture else "")
+
+
+def _storage(settings: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    """Tell how the weights are stored, and what it costs; nothing of checkpoints before that."""
+    costs = training.get("storage_cost_percent", {})
+    told = ", ".join(f"{cost:+.2f}% on `{name}`" for name, cost in costs.items())
+    return f"{settings['storage']}; perplexity {told}" if told else ""
 
 
 def _toml(value: object) -> str:

@@ -110,6 +110,8 @@ class TrainingSettings:
         save_every: Optimizer steps between states written for ``--resume``.
         precision: ``float32``, ``bfloat16`` (weights stay float32), or ``auto``: bfloat16 where
             the processor has instructions for it.
+        storage: How the checkpoint holds the weights: ``float32``, ``float16``, or ``int8``, with
+            one scale for each row of a matrix.
         seed: Seed of weights, shuffling, dropout and resets.
     """
 
@@ -123,6 +125,7 @@ class TrainingSettings:
     patience: int = 0
     save_every: int = 500
     precision: str = "auto"
+    storage: str = "int8"
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -139,6 +142,8 @@ class TrainingSettings:
                 )
         if self.precision not in ("float32", "bfloat16", "auto"):
             raise ValueError(f"precision must be float32, bfloat16 or auto, not {self.precision!r}")
+        if self.storage not in ("float32", "float16", "int8"):
+            raise ValueError(f"storage must be float32, float16 or int8, not {self.storage!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.checkpoint import load_checkpoint, update_details
+from models.checkpoint import load_checkpoint, update_config
 from training.calibration import Reliability
 from training.card import LOSS_PICTURE, RELIABILITY_PICTURE, write_card
 from training.evaluate import Evaluation
@@ -31,7 +31,7 @@ def write_report(
             values = evaluation.to_values()
             del values["reliability"]  # the picture shows it
             stored.append(values)
-        update_details(folder, {**model.details, "metrics": stored})
+        update_config(folder, details={**model.details, "metrics": stored})
         picture_reliability(evaluations, folder / RELIABILITY_PICTURE)
         model = load_checkpoint(folder)
     if run is not None and (run / LOG).exists():

@@ -1,6 +1,7 @@
 """One training run, from text files to a checkpoint folder."""
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from models.checkpoint import save_checkpoint
+from models.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint, update_config
 from models.networks import build_network, network_config
 from models.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from training.corpora import data_name
@@ -103,8 +104,27 @@ def train(
             raise TrainingStopped(trainer.progress.step, trainer.steps)
     trainer.load_best()
     details = _details(recipe, corpus, trainer, command, tokens=sum(map(len, parts)))
-    save_checkpoint(out, network.eval(), tokenizer, details=details)
+    _save(out, trainer, tokenizer, details, console)
     return trainer
+
+
+def _save(
+    out: Path, trainer: Trainer, tokenizer: Tokenizer, details: dict[str, Any], console: Console
+) -> None:
+    """Write the checkpoint, and measure what its storage costs: the trainer gets it back."""
+    storage = trainer.recipe.training.storage
+    before = trainer.losses()
+    dtype = getattr(torch, storage)
+    save_checkpoint(out, trainer.network.eval(), tokenizer, details=details, dtype=dtype)
+    trainer.network.load_state_dict(load_checkpoint(out).network.state_dict())
+    cost = {name: 100 * math.expm1(loss - before[name]) for name, loss in trainer.losses().items()}
+    details["training"]["storage_cost_percent"] = {n: round(c, 4) for n, c in cost.items()}
+    update_config(out, details=details)
+    console.print(
+        f"stored as {storage}, {(out / WEIGHTS).stat().st_size / 1e6:.2f} MB; perplexity "
+        + ", ".join(f"{percent:+.3f}% on {name}" for name, percent in cost.items()),
+        soft_wrap=True,
+    )
 
 
 def _repeated(recipe: Recipe, paths: Sequence[Path], parts: Sequence[Dataset]) -> list[Dataset]:
@@ -137,7 +157,7 @@ def _check_run(recipe: Recipe, run: Path, *, resume: bool) -> None:
 
 _MAY_CHANGE = {
     ("training", name)
-    for name in ("epochs", "patience", "validate_every", "validate_tokens", "save_every")
+    for name in ("epochs", "patience", "validate_every", "validate_tokens", "save_every", "storage")
 }
 
 

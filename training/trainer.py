@@ -183,11 +183,15 @@ class Trainer:
             )
         return value
 
+    def losses(self) -> dict[str, float]:
+        """Return each validation file's nats per token by the network's present weights."""
+        return {name: self._validation_loss(d) for name, d in self.validation.items()}
+
     def validate(self) -> dict[str, float]:
         """Return each validation file's nats per token by the averaged weights; keep the best."""
         self.average.swap()
         try:
-            losses = {name: self._validation_loss(d) for name, d in self.validation.items()}
+            losses = self.losses()
             mean = sum(losses.values()) / len(losses)
             if not math.isfinite(mean):
                 raise FloatingPointError(

@@ -4,9 +4,10 @@ import hashlib
 import json
 
 import pytest
+import safetensors.torch
 import torch
 
-from models.checkpoint import load_checkpoint, save_checkpoint, update_details
+from models.checkpoint import load_checkpoint, save_checkpoint, update_config
 from models.forward import run
 from models.score import score
 from tests.models.helpers import KINDS, model_of
@@ -55,6 +56,23 @@ def test_a_folder_holds_no_more_than_it_says(tmp_path):
     assert config["network"]["kind"] == "lstm"
 
 
+@pytest.mark.parametrize("wanted", [0x0480, 0x4B50])
+def test_a_header_as_long_as_a_pickle_begins(tmp_path, wanted):
+    """Safetensors begin with the length of their header: here bytes that a pickle begins with."""
+    model = model_of("gru")
+    save_checkpoint(tmp_path, model.network, model.tokenizer)
+    tensors = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    for length in range(0, 20_000, 8):
+        weights = safetensors.torch.save(tensors, metadata={"note": "x" * length})
+        if int.from_bytes(weights[:8], "little") == wanted:
+            break
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["checksums"]["model.safetensors"] = hashlib.sha256(weights).hexdigest()
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    load_checkpoint(tmp_path)
+
+
 def test_half_precision_takes_half_the_room(tmp_path):
     model = model_of("lstm", hidden_size=64)
     for dtype in (torch.float32, torch.float16):
@@ -95,7 +113,7 @@ def test_details_are_replaced_and_nothing_else(tmp_path):
     model = model_of("gru")
     save_checkpoint(tmp_path, model.network, model.tokenizer, temperature=1.5, details={"a": 1})
     before = load_checkpoint(tmp_path)
-    update_details(tmp_path, {"b": [2]})
+    update_config(tmp_path, details={"b": [2]})
     after = load_checkpoint(tmp_path)
     assert after.details == {"b": [2]}
     assert (after.temperature, after.checksum) == (1.5, before.checksum)

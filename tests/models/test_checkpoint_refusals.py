@@ -160,7 +160,7 @@ def test_a_tensor_too_many(tmp_path, sound):
     refused(tmp_path, MismatchError, WEIGHTS, "'extra'")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1], 10**400])
+@pytest.mark.parametrize("version", [0, 3, True, "1", None, [1], 10**400])
 def test_another_format_version(tmp_path, sound, version):
     write(tmp_path, with_config(sound, format_version=version))
     error = CorruptFileError if version is None else FormatVersionError
