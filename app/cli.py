@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from app import cli_training
+from app import cli_compare, cli_training
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -208,6 +208,7 @@ def generate(
 
 
 app.add_typer(cli_training.app)
+app.add_typer(cli_compare.app)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""``nextword train`` and ``nextword evaluate``: the one door from the command to ``training``.
+"""``nextword train``, ``calibrate``, ``evaluate``: the one door from the command to ``training``.
 
 Everything of ``training`` is imported inside the functions, so that a server never loads it.
 """
@@ -33,6 +33,10 @@ Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, …; by default the GPU where there is one.")
 ]
 
+Lines = Annotated[
+    bool, typer.Option("--lines", help="Let every line begin anew, as n-gram models do.")
+]
+
 
 @app.command()
 def train(
@@ -52,11 +56,14 @@ def train(
     sample: Annotated[
         int, typer.Option(min=0, help="Positions for word-level metrics at the end; 0 for none.")
     ] = 2000,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrate/--no-calibrate", help="Fit its temperature at the end.")
+    ] = True,
     threads: Threads = None,
     device: Device = None,
 ) -> None:
     """Train a model on your own text, and write a checkpoint with its model card."""
-    _restart_tuned()
+    restart_tuned()
     run = run or Path("runs") / out.resolve().name
 
     def command(*more: str, shorten: bool) -> str:
@@ -70,16 +77,16 @@ def train(
         options += [("--device", device)] if device else []
         return shlex.join(["nextword", "train", *(x for pair in options for x in pair), *more])
 
-    with _user_errors(f"go on with:\n{command('--resume', shorten=False)}"):
+    with user_errors(f"go on with:\n{command('--resume', shorten=False)}"):
         from training.recipe import load_recipe
         from training.report import write_report
         from training.train import Corpus
         from training.train import train as run_training
 
-        _check_files([*data, *valid])
+        check_files([*data, *valid])
         if out.exists() and not out.is_dir():
-            _fail(f"{out} is a file, not a folder")
-        _use_threads(threads)
+            fail(f"{out} is a file, not a folder")
+        use_threads(threads)
         run_training(
             load_recipe(recipe, settings or ()),
             Corpus(data, valid),
@@ -90,10 +97,37 @@ def train(
             command=command(shorten=True),
         )
         write_report(out, [], run=run)  # a card to begin with: measuring takes its time
-        evaluations = _evaluate(_load(out, device), valid, sample=sample, seed=0)
+        if calibrated:
+            _calibrate(out, valid, device)
+        evaluations = evaluate_all(load(out, device), valid, sample=sample, seed=0)
         write_report(out, evaluations, run=run)
         _print_table(out.resolve().name, evaluations, Console(stderr=True))
         typer.echo(f"{out}: done; its card is {out / 'README.md'}")
+
+
+@app.command()
+def calibrate(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder.")],
+    data: Annotated[
+        list[Path], typer.Option(help="Text that it was not trained on; repeatable, all alike.")
+    ],
+    threads: Threads = None,
+    device: Device = None,
+) -> None:
+    """Fit the temperature at which a checkpoint's probabilities hold, and store it there."""
+    restart_tuned()
+    with user_errors("nothing was changed"):
+        check_files(data)
+        use_threads(threads)
+        _calibrate(checkpoint, data, device)
+        typer.echo(
+            f"{checkpoint}: the figures in its card are older; renew them with\n"
+            + shlex.join(
+                ["nextword", "evaluate", str(checkpoint)]
+                + [part for path in data for part in ("--data", str(path))]
+                + ["--card"]
+            )
+        )
 
 
 @app.command()
@@ -116,6 +150,7 @@ def evaluate(
         ),
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawings.")] = 0,
+    lines: Lines = False,
     picture: Annotated[
         Path | None, typer.Option(help="Draw reliability diagrams into this PNG.")
     ] = None,
@@ -134,21 +169,23 @@ def evaluate(
     device: Device = None,
 ) -> None:
     """Measure a checkpoint on text: perplexity, words found, keystrokes saved, calibration."""
-    _restart_tuned()
-    with _user_errors("nothing was changed"):
+    restart_tuned()
+    with user_errors("nothing was changed"):
         from training.extras import require
         from training.report import picture_reliability, write_report
 
-        _check_files(data)
+        check_files(data)
         if picture or card:
             require("matplotlib")
         if picture and picture.suffix.lower() != ".png":
-            _fail(f"--picture must end in .png, not {picture.name}")
+            fail(f"--picture must end in .png, not {picture.name}")
         if run and not (run / "log.jsonl").exists():
-            _fail(f"{run} holds no log of a run")
-        _use_threads(threads)
-        model = _load(checkpoint, device)
-        evaluations = _evaluate(model, data, sample=sample, history=history, seed=seed)
+            fail(f"{run} holds no log of a run")
+        use_threads(threads)
+        model = load(checkpoint, device)
+        evaluations = evaluate_all(
+            model, data, sample=sample, history=history, seed=seed, lines_alone=lines
+        )
         if picture:
             picture.parent.mkdir(parents=True, exist_ok=True)
             picture_reliability(evaluations, picture)
@@ -162,9 +199,33 @@ def evaluate(
             _print_table(model.name, evaluations, Console())
 
 
-def _evaluate(
-    model: "LanguageModel", paths: Sequence[Path], *, sample: int, history: int = 0, seed: int
+def _calibrate(folder: Path, data: Sequence[Path], device: str | None) -> None:
+    from models.checkpoint import update_config
+    from training.corpora import data_name
+    from training.temperature import fit_temperature
+
+    model = load(folder, device)
+    fit = fit_temperature(model, data)
+    noted = {**vars(fit), "data": [data_name(path) for path in data]}
+    details = {**model.details, "calibration": noted}
+    update_config(folder, temperature=fit.temperature, details=details)
+    typer.echo(
+        f"temperature {fit.temperature:.4f} (was {model.temperature:.4f}): "
+        f"{fit.after:.5f} nats per token that begins a word (was {fit.before:.5f})",
+        err=True,
+    )
+
+
+def evaluate_all(
+    model: "LanguageModel",
+    paths: Sequence[Path],
+    *,
+    sample: int,
+    history: int = 0,
+    seed: int,
+    lines_alone: bool = False,
 ) -> "list[Evaluation]":
+    """Measure a model on each file, with bars that show how far it is."""
     from training.corpora import data_name
     from training.evaluate import evaluate as measure
 
@@ -179,7 +240,15 @@ def _evaluate(
                 bar.update(task, description=description, completed=done, total=total)  # type: ignore[arg-type]
 
             evaluations.append(
-                measure(model, path, sample=sample, history=history, seed=seed, progress=show)
+                measure(
+                    model,
+                    path,
+                    sample=sample,
+                    history=history,
+                    seed=seed,
+                    lines_alone=lines_alone,
+                    progress=show,
+                )
             )
             bar.remove_task(task)
     return evaluations
@@ -197,7 +266,8 @@ def _print_table(name: str, evaluations: "Sequence[Evaluation]", console: Consol
     console.print(table)
 
 
-def _load(folder: Path, device: str | None) -> "LanguageModel":
+def load(folder: Path, device: str | None) -> "LanguageModel":
+    """Load a checkpoint onto a device."""
     from models.checkpoint import load_checkpoint
     from training.device import pick_device
 
@@ -206,19 +276,21 @@ def _load(folder: Path, device: str | None) -> "LanguageModel":
     return model
 
 
-def _use_threads(threads: int | None) -> None:
+def use_threads(threads: int | None) -> None:
+    """Let torch use so many threads; None leaves it as it is."""
     if threads:
         import torch
 
         torch.set_num_threads(threads)
 
 
-def _check_files(paths: Sequence[Path]) -> None:
+def check_files(paths: Sequence[Path]) -> None:
+    """Fail unless all are files."""
     for path in paths:
         if not path.exists():
-            _fail(f"{path}: no such file")
+            fail(f"{path}: no such file")
         if not path.is_file():
-            _fail(f"{path} is not a file")
+            fail(f"{path} is not a file")
 
 
 def _short(path: Path) -> str:
@@ -227,23 +299,24 @@ def _short(path: Path) -> str:
     return f"{resolved.parent.name}/{resolved.name}"
 
 
-def _restart_tuned() -> None:
+def restart_tuned() -> None:
     """Restart the command with allocator settings; a program that calls it, say a test, stays."""
     if Path(sys.argv[0]).name in ("nextword", "cli.py", "cli_training.py"):
         import os
 
-        from training.allocator import restart_tuned
+        from training import allocator
 
-        restart_tuned(os.environ, sys.orig_argv)
+        allocator.restart_tuned(os.environ, sys.orig_argv)
 
 
-def _fail(message: str) -> NoReturn:
+def fail(message: str) -> NoReturn:
+    """End the command with one line."""
     typer.echo(f"error: {message}", err=True)
     raise typer.Exit(USER_ERROR)
 
 
 @contextmanager
-def _user_errors(stopped: str) -> Iterator[None]:
+def user_errors(stopped: str) -> Iterator[None]:
     """Turn what a user can mend into one line, and a stop into how to go on."""
     from training.interrupt import TrainingStopped
 
@@ -256,9 +329,9 @@ def _user_errors(stopped: str) -> Iterator[None]:
         typer.echo(f"interrupted; {stopped}", err=True)
         raise typer.Exit(STOPPED) from None
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (NextwordError, ValueError, FloatingPointError) as error:
-        _fail(" ".join(str(error).split()))
+        fail(" ".join(str(error).split()))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 BINS = 15
+_SIMULATIONS = 1000
 
 
 @dataclass
@@ -34,6 +35,21 @@ class Reliability:
         """Mean distance of a bin's mean probability to its share of hits, weighted by its size."""
         total = self.counts.sum()
         return float(np.abs(self.confidence - self.hits).sum() / total) if total else float("nan")
+
+    @property
+    def chance(self) -> float:
+        """The error that so many predictions show on average if all hold what they promise.
+
+        A bin's share of hits scatters about its probability even then, and the error counts
+        distances: few predictions look badly calibrated whatever made them. Simulated, a bin of
+        predictions at a time; NaN for none.
+        """
+        filled = self.counts > 0
+        counts = self.counts[filled]
+        shares = np.clip(self.confidence[filled] / counts, 0, 1)
+        drawn = np.random.default_rng(0).binomial(counts, shares, size=(_SIMULATIONS, len(counts)))
+        distances = np.abs(drawn - self.confidence[filled]).sum(axis=1)
+        return float(distances.mean() / counts.sum()) if filled.any() else float("nan")
 
     def to_values(self) -> dict[str, list[Any]]:
         """Return plain values, the inverse of `from_values`."""

@@ -28,10 +28,14 @@ _TITLES = {
     "mean_reciprocal_rank": "mean reciprocal rank",
     "keystroke_savings_3": "keystroke savings, 3 suggestions",
     "keystroke_savings_5": "keystroke savings, 5 suggestions",
+    "word_order_accuracy": "word order told from its shuffle",
+    "word_choice_accuracy": "word told from one as frequent",
     "next_word_calibration_error": "calibration error, next word",
+    "next_word_calibration_error_at_1": "calibration error, next word, at temperature 1",
+    "next_word_calibration_chance": "of it chance, next word",
     "token_calibration_error": "calibration error, token",
 }
-_SHARES = ("recall", "keystroke")
+_SHARES = ("recall", "keystroke", "word_order", "word_choice")
 
 
 def metric_title(name: str) -> str:
@@ -183,11 +187,21 @@ def _metrics(evaluations: Sequence[Mapping[str, Any]], picture: bool) -> str:
         name: metric["definition"] for e in evaluations for name, metric in e["metrics"].items()
     }
     text = "## Metrics\n\n" + "\n".join(rows) + "\n\n± is half a 95% interval of a sample "
-    text += f"({_sample_sizes(evaluations)}), by bootstrap.\n\nWhat was read:\n\n"
+    text += f"({_sample_sizes(evaluations)}), by bootstrap.{_temperature(evaluations)}"
+    text += "\n\nWhat was read:\n\n"
     text += "\n".join(f"- `{e['data']}`: {_text(e['text'])}" for e in evaluations)
     text += "\n\nWhat the figures mean:\n\n"
     text += "\n".join(f"- **{metric_title(name)}**: {definitions[name]}." for name in names)
     return text + (f"\n\n![Reliability diagrams]({RELIABILITY_PICTURE})" if picture else "")
+
+
+def _temperature(evaluations: Sequence[Mapping[str, Any]]) -> str:
+    """Tell the temperature of the figures; those noted before it was noted were at 1."""
+    found = {e.get("temperature", 1.0) for e in evaluations} - {1.0}
+    told = " and ".join(f"{temperature:.3f}" for temperature in sorted(found))
+    return f" All are at the calibration temperature {told}, by which logits are divided." * bool(
+        told
+    )
 
 
 def _sample_sizes(evaluations: Sequence[Mapping[str, Any]]) -> str:

@@ -2,32 +2,39 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from models.forward import run
 from models.language_model import LanguageModel
+from models.score import score_all
 from training.calibration import BINS, Reliability
 from training.corpora import data_name
 from training.metrics import Metric, sampled, whole
+from training.pairs import Pairs, accuracy, make_pairs
 from training.perplexity import score_documents
 from training.running_text import RunningText, read_running_text
 from training.typing_metrics import (
     LISTED,
     SUGGESTIONS,
     Answer,
+    Position,
     answer_positions,
+    best_words,
     draw_positions,
     typed_words,
 )
 from training.with_history import history_metrics
 
 SAMPLE = 2000
+CALIBRATION = 8  # times as many positions: the error of few is mostly chance
 _SEED = 0
+_SCORED_TOGETHER = 256  # sentences
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,9 @@ class Evaluation:
         sample: Positions drawn, the seed of the drawing, and how many of the lists are not proven
             exact; None where no sample was asked for.
         metrics: By name; word-level ones are missing where no sample was asked for.
-        next_word: Reliability of the most probable next word, over the sample.
+        temperature: At which it was measured.
+        next_word: Reliability of the most probable next word, over positions of its own.
+        uncalibrated: The same at temperature 1; None where that is the model's.
         token: Reliability of the most probable token, over the whole file.
         seconds: That it took.
     """
@@ -49,7 +58,9 @@ class Evaluation:
     text: dict[str, Any]
     sample: dict[str, int] | None
     metrics: dict[str, Metric]
+    temperature: float
     next_word: Reliability | None
+    uncalibrated: Reliability | None
     token: Reliability
     seconds: float
 
@@ -58,10 +69,13 @@ class Evaluation:
         reliability = {"token": self.token.to_values()}
         if self.next_word is not None:
             reliability["next_word"] = self.next_word.to_values()
+        if self.uncalibrated is not None:
+            reliability["next_word_uncalibrated"] = self.uncalibrated.to_values()
         return {
             "data": self.data,
             "text": self.text,
             "sample": self.sample,
+            "temperature": self.temperature,
             "metrics": {name: metric.to_values() for name, metric in self.metrics.items()},
             "reliability": reliability,
             "seconds": round(self.seconds, 1),
@@ -75,6 +89,7 @@ def evaluate(
     sample: int = SAMPLE,
     history: int = 0,
     seed: int = _SEED,
+    lines_alone: bool = False,
     progress: Callable[[str, int, int], object] = lambda what, done, total: None,
 ) -> Evaluation:
     """Measure a model on a text file, read as it stands.
@@ -82,17 +97,19 @@ def evaluate(
     Args:
         model: Its calibration temperature applies, as it does when it is served.
         path: A text file in one of the formats of `training.corpora`.
-        sample: Positions to draw for the word-level metrics; 0 leaves them out.
+        sample: Positions to draw for the word-level metrics, pairs of sentences to compare; 0
+            leaves them out.
         history: Lines to score with what stands before them as history, see
             `training.with_history`; 0 leaves them out.
-        seed: Of both drawings.
+        seed: Of the drawings.
+        lines_alone: Every line begins anew, whatever stands before it.
         progress: Called with what is being counted, how many are done, and how many there are.
 
     Raises:
         ValueError: The file holds no text, or is not UTF-8.
     """
     began = time.perf_counter()
-    text = read_running_text(path, model.tokenizer)
+    text = read_running_text(path, model.tokenizer, lines_alone=lines_alone)
     nats, token = 0.0, Reliability()
     done = 0
     for scores in score_documents(model, text.documents):
@@ -101,7 +118,7 @@ def evaluate(
         done += len(scores.log_probs)
         progress("tokens", done, len(text.tokens))
     metrics = _whole_file_metrics(text, nats, token)
-    next_word = drawn = None
+    next_word = uncalibrated = drawn = None
     if sample:
         positions = draw_positions(text, model.tokenizer, sample, seed=seed)
         answers = answer_positions(
@@ -109,12 +126,19 @@ def evaluate(
         )
         unproven = sum(not answer.proven for answer in answers)
         drawn = {"positions": len(positions), "seed": seed, "unproven": unproven}
-        next_word = Reliability()
-        next_word.add(
-            np.array([answer.probability for answer in answers]),
-            np.array([answer.hit for answer in answers], dtype=bool),
-        )
-        metrics |= _word_metrics(answers, next_word)
+        places = draw_positions(text, model.tokenizer, CALIBRATION * sample, seed=seed)
+        next_word = _reliability(model, text, places, progress)
+        metrics |= word_metrics(answers, next_word)
+        pairs = make_pairs(path, sample // 2, seed=seed)
+        metrics |= pair_metrics(pairs, lambda texts: _total_log_probs(model, texts))
+        if model.temperature != 1:
+            plain = replace(model, temperature=1.0, backend=None)  # type: ignore[arg-type]
+            uncalibrated = _reliability(plain, text, places, progress)
+            metrics["next_word_calibration_error_at_1"] = Metric(
+                uncalibrated.error,
+                "the calibration error of the same predictions at temperature 1",
+                len(places),
+            )
     if history:
         metrics |= history_metrics(
             model, path, lines=history, seed=seed, progress=partial(progress, "lines")
@@ -131,10 +155,60 @@ def evaluate(
         text={"read": text.remark, **counts},
         sample=drawn,
         metrics=metrics,
+        temperature=model.temperature,
         next_word=next_word,
+        uncalibrated=uncalibrated,
         token=token,
         seconds=time.perf_counter() - began,
     )
+
+
+def _total_log_probs(model: LanguageModel, texts: Sequence[str]) -> list[float]:
+    found = []
+    for start in range(0, len(texts), _SCORED_TOGETHER):
+        found += run(score_all(model, texts[start : start + _SCORED_TOGETHER]), model)
+    return [score.log_prob or 0.0 for score in found]
+
+
+def pair_metrics(
+    pairs: Pairs, log_probs: Callable[[Sequence[str]], Sequence[float]]
+) -> dict[str, Metric]:
+    """Return how often true sentences are told from spoiled ones; nothing where there are none.
+
+    Args:
+        pairs: Of a text.
+        log_probs: Returns the total log-probability of each sentence, its end included.
+    """
+    spoiled = {
+        "word_order_accuracy": (pairs.order, "its words shuffled, punctuation left in place"),
+        "word_choice_accuracy": (
+            pairs.choice,
+            "one content word swapped for another as frequent: by frequency alone, "
+            f"{100 * pairs.unigram_accuracy():.1f}%",
+        ),
+    }
+    return {
+        name: sampled(
+            accuracy(some, log_probs),
+            None,
+            "share of lines, each alone, that have a higher log-probability, their end included, "
+            f"than the same with {what}; sampled lines of four words and more",
+        )
+        for name, (some, what) in spoiled.items()
+        if some
+    }
+
+
+def _reliability(
+    model: LanguageModel,
+    text: RunningText,
+    positions: Sequence[Position],
+    progress: Callable[[str, int, int], object],
+) -> Reliability:
+    reliability = Reliability()
+    count = _counting(progress, len(positions))
+    reliability.add(*best_words(model, text, positions, progress=count))
+    return reliability
 
 
 def _counting(progress: Callable[[str, int, int], object], total: int) -> Callable[[int], object]:
@@ -150,16 +224,28 @@ def _counting(progress: Callable[[str, int, int], object], total: int) -> Callab
 
 def _whole_file_metrics(text: RunningText, nats: float, token: Reliability) -> dict[str, Metric]:
     tokens = len(text.tokens)
-    per_token, per_word = nats / tokens, nats / text.words
     return {
         "perplexity_per_token": Metric(
-            _exp(per_token),
+            _exp(nats / tokens),
             "exp(nats / tokens) over the whole file; every token counts, one end of sentence a "
             "line and <unk> included",
             tokens,
         ),
+        **text_metrics(nats, text),
+        "token_calibration_error": Metric(
+            token.error,
+            f"expected calibration error (Guo et al. 2017, {BINS} bins of equal width) of the "
+            "probability of the most probable token, over the whole file; 0 is best",
+            tokens,
+        ),
+    }
+
+
+def text_metrics(nats: float, text: RunningText) -> dict[str, Metric]:
+    """Return what ``nats`` of a whole text come to by measures that no tokenizer has a share in."""
+    return {
         "perplexity_per_word": Metric(
-            _exp(per_word),
+            _exp(nats / text.words),
             "exp(nats / words) over the whole file; the nats of all tokens, ends of sentence "
             "included, over the white-space separated words",
             text.words,
@@ -170,12 +256,6 @@ def _whole_file_metrics(text: RunningText, nats: float, token: Reliability) -> d
             "bits of all tokens, ends of sentence included, over the characters of the text "
             "without white space around its lines, one line break a line included",
         ),
-        "token_calibration_error": Metric(
-            token.error,
-            f"expected calibration error (Guo et al. 2017, {BINS} bins of equal width) of the "
-            "probability of the most probable token, over the whole file; 0 is best",
-            tokens,
-        ),
     }
 
 
@@ -183,7 +263,8 @@ def _exp(nats: float) -> float:
     return math.exp(nats) if nats < 700 else math.inf
 
 
-def _word_metrics(answers: list[Answer], next_word: Reliability) -> dict[str, Metric]:
+def word_metrics(answers: Sequence[Answer], next_word: Reliability) -> dict[str, Metric]:
+    """Return what the answers at sampled positions say, and the calibration of the best word."""
     typed = list(typed_words(answers))
     ranks = np.array([answer.rank or np.inf for _, answer in typed])
     metrics = {
@@ -216,7 +297,13 @@ def _word_metrics(answers: list[Answer], next_word: Reliability) -> dict[str, Me
         next_word.error,
         f"expected calibration error (Guo et al. 2017, {BINS} bins of equal width) of the "
         "probability of the most probable next word; sampled positions of words, punctuation and "
-        "ends of line; no interval, since resampling biases it upwards; 0 is best",
-        len(answers),
+        "ends of line; no interval, since resampling biases it upwards; 0 is best, but see chance",
+        int(next_word.counts.sum()),
+    )
+    metrics["next_word_calibration_chance"] = Metric(
+        next_word.chance,
+        "the calibration error that as many predictions would show on average, by simulation, if "
+        "every probability held exactly what it promises",
+        int(next_word.counts.sum()),
     )
     return metrics

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.language_model import LanguageModel
-from models.networks import BatchState
+from models.networks import BatchState, Network
 
 _STREAMS = 64
 _SEGMENT_TOKENS = 4096  # read at once, over all streams
@@ -48,14 +48,38 @@ def score_documents(
     Yields:
         The scores of a segment of some documents.
     """
-    longest_first = sorted((d for d in documents if len(d)), key=len, reverse=True)
-    for start in range(0, len(longest_first), streams):
-        yield from _score_together(model, longest_first[start : start + streams])
+    for features, _, targets in read_features(model, documents, streams=streams):
+        yield _score(model, features, targets)
 
 
 @torch.inference_mode()
-def _score_together(model: LanguageModel, documents: Sequence[np.ndarray]) -> Iterator[TokenScores]:
-    """Score documents sorted by length, longest first."""
+def read_features(
+    model: LanguageModel, documents: Iterable[np.ndarray], *, streams: int = _STREAMS
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield the output layer's inputs (N, E), and the tokens (N,) read and following, by segments.
+
+    See `score_documents`.
+    """
+    longest_first = sorted((d for d in documents if len(d)), key=len, reverse=True)
+    for start in range(0, len(longest_first), streams):
+        yield from _read_together(model, longest_first[start : start + streams])
+
+
+def logits_of(
+    network: Network, features: Tensor, targets: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield logits (C, V), float32, and targets (C,) a chunk at a time, to be overwritten."""
+    chunk = max(1, _LOGIT_BYTES // (4 * network.vocab_size))
+    chunks = zip(torch.split(features, chunk), torch.split(targets, chunk), strict=True)
+    for part, answers in chunks:
+        logits = network.logits(part).float()
+        yield logits, answers.to(logits.device)
+
+
+def _read_together(
+    model: LanguageModel, documents: Sequence[np.ndarray]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Read documents sorted by length, longest first."""
     device = model.network.embedding.weight.device
     lengths = torch.tensor([len(d) for d in documents])
     longest = int(lengths[0])
@@ -73,18 +97,17 @@ def _score_together(model: LanguageModel, documents: Sequence[np.ndarray]) -> It
         end = min(longest, start + min(_LONGEST_SEGMENT, max(1, _SEGMENT_TOKENS // rows)))
         features, state = model.network.features(inputs[:rows, start:end].to(device), state)
         real = torch.arange(start, end) < lengths[:rows, None]  # (B, T): not padding
-        yield _score(model, features[real.to(device)], targets[:rows, start:end][real])
+        read, answers = (ids[:rows, start:end][real] for ids in (inputs, targets))
+        yield features[real.to(device)], read, answers
         start = end
 
 
+@torch.inference_mode()
 def _score(model: LanguageModel, features: Tensor, targets: Tensor) -> TokenScores:
     """Score ``targets`` (N,) behind ``features`` (N, E), a chunk of logits at a time."""
-    chunk = max(1, _LOGIT_BYTES // (4 * model.network.vocab_size))
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    chunks = zip(torch.split(features, chunk), torch.split(targets, chunk), strict=True)
-    for part, answers in chunks:
-        logits = model.network.logits(part).float().div_(model.temperature)  # (C, V)
-        answers = answers.to(logits.device)
+    for logits, answers in logits_of(model.network, features, targets):
+        logits.div_(model.temperature)
         highest, top = logits.max(dim=-1)
         shifted = logits.sub_(highest[:, None])  # in place: one buffer of this size is enough
         answer = shifted.gather(1, answers[:, None])[:, 0]

@@ -16,11 +16,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from training.evaluate import Evaluation
+    from training.positions import PositionLoss
+
 _BLACK, _GREY = "#222222", "#999999"
 _COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _BLUE = "#0072B2"
 _MARKERS = "osD^v"
-_STYLES = {"token": ("o", _BLUE), "next_word": ("s", _COLOURS[0])}
+_STYLES = {
+    "token": ("o", _BLUE, "token"),
+    "next_word": ("s", _COLOURS[0], "next word"),
+    "uncalibrated": ("v", _GREY, "next word, temperature 1"),
+}
 _FEWEST = 5  # predictions in a bin; the share of fewer says nothing
 _SMOOTHED_POINTS = 60  # of the training loss
 
@@ -70,7 +77,8 @@ def draw_reliability(reliabilities: Mapping[str, Mapping[str, Reliability]], pat
     """Draw reliability diagrams into a PNG, one panel a file.
 
     Args:
-        reliabilities: By file; each by what was predicted: ``token``, ``next_word``.
+        reliabilities: By file; each by what was predicted: ``token``, ``next_word``,
+                ``uncalibrated``: the next word at temperature 1.
         path: The picture; an older one is replaced at once.
     """
     columns = min(3, len(reliabilities))
@@ -82,7 +90,7 @@ def draw_reliability(reliabilities: Mapping[str, Mapping[str, Reliability]], pat
     for panel, (name, kinds) in zip(panels.flat, reliabilities.items(), strict=False):
         panel.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--")
         for kind, reliability in kinds.items():
-            _reliability_line(panel, kind, reliability, *_STYLES[kind])
+            _reliability_line(panel, reliability, *_STYLES[kind])
         panel.set_title(name, fontsize=10)
         panel.set_xlim(0, 1)
         panel.set_ylim(0, 1)
@@ -96,7 +104,7 @@ def draw_reliability(reliabilities: Mapping[str, Mapping[str, Reliability]], pat
 
 
 def _reliability_line(
-    panel: "Axes", kind: str, reliability: Reliability, marker: str, colour: str
+    panel: "Axes", reliability: Reliability, marker: str, colour: str, title: str
 ) -> None:
     """Draw bins of a few predictions and more, the more the larger, with 95% intervals."""
     filled = reliability.counts >= _FEWEST
@@ -104,7 +112,7 @@ def _reliability_line(
     shares = reliability.hits[filled] / counts
     low, high = _wilson(shares, counts)
     places = reliability.confidence[filled] / counts
-    label = f"{kind.replace('_', ' ')}, error {reliability.error:.3f}"
+    label = f"{title}, error {reliability.error:.3f}"
     panel.errorbar(
         places,
         shares,
@@ -160,3 +168,60 @@ def _save(figure: "Figure", path: Path) -> None:
     temporary = path.with_name(path.name + ".part")
     figure.savefig(temporary, format="png")
     temporary.replace(path)
+
+
+def draw_comparison(
+    titles: Mapping[str, str], models: Mapping[str, Sequence["Evaluation"]], path: Path
+) -> None:
+    """Draw a panel a metric, a group of bars a file, a bar a model, into a PNG.
+
+    Args:
+        titles: The metrics to draw, and how they are called.
+        models: Each one's evaluations, on the same files in the same order.
+        path: The picture; an older one is replaced at once.
+    """
+    columns = min(3, len(titles))
+    lines = -(-len(titles) // columns)
+    figure = _figure(4.0 * columns, 2.9 * lines + 0.4)
+    panels = figure.subplots(lines, columns, squeeze=False)
+    width = 0.8 / len(models)
+    for panel in panels.flat[len(titles) :]:
+        panel.set_visible(False)
+    for panel, (metric, title) in zip(panels.flat, titles.items(), strict=False):
+        for i, (name, evaluations) in enumerate(models.items()):
+            found = [e.metrics.get(metric) for e in evaluations]
+            values = [np.nan if m is None or m.value is None else m.value for m in found]
+            bounds = [
+                m.interval if m and m.interval else (v, v)
+                for m, v in zip(found, values, strict=True)
+            ]
+            errors = np.abs(np.array(bounds).T - values)  # (2, files)
+            places = np.arange(len(values)) + (i + 0.5) * width - 0.4
+            colour = (_BLUE, *_COLOURS)[i % 6]
+            panel.bar(places, values, width, yerr=errors, color=colour, label=name, ecolor=_BLACK)
+        files = [e.data for e in next(iter(models.values()))]
+        panel.set_xticks(range(len(files)), [f.replace("/", "/\n") for f in files], fontsize=8)
+        panel.set_title(title, fontsize=10)
+        if metric.startswith("perplexity"):
+            panel.set_yscale("log")
+    handles, labels = panels.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def draw_positions(models: Mapping[str, Sequence["PositionLoss"]], path: Path) -> None:
+    """Draw loss against the place in a text, a curve with its 95% band a model, into a PNG."""
+    figure = _figure(7.0, 4.4)
+    panel = figure.subplots()
+    for i, (name, found) in enumerate(models.items()):
+        places = [(part.first + part.last) / 2 + 1 for part in found]
+        nats, half = (np.array([getattr(part, key) for part in found]) for key in ("nats", "half"))
+        colour = (_BLUE, *_COLOURS)[i % 6]
+        panel.plot(places, nats, color=colour, marker=_MARKERS[i % 5], markersize=4, label=name)
+        panel.fill_between(places, nats - half, nats + half, color=colour, alpha=0.15, linewidth=0)
+    panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.set_xlabel("place in the text, tokens")
+    panel.set_ylabel("loss, nats per token")
+    panel.legend(frameon=False)
+    _save(figure, path)

@@ -40,10 +40,12 @@ def write_report(
 
 
 def picture_reliability(evaluations: Sequence[Evaluation], path: Path) -> None:
-    """Draw the reliability of tokens and, where they were sampled, next words."""
+    """Draw the reliability of tokens and, where sampled, next words: at temperature 1 too."""
     kinds: dict[str, dict[str, Reliability]] = {}
     for evaluation in evaluations:
         kinds[evaluation.data] = {"token": evaluation.token}
         if evaluation.next_word is not None:
             kinds[evaluation.data]["next_word"] = evaluation.next_word
+        if evaluation.uncalibrated is not None:
+            kinds[evaluation.data]["uncalibrated"] = evaluation.uncalibrated
     draw_reliability(kinds, path)

@@ -38,12 +38,19 @@ class RunningText:
         return [self.tokens[start:end] for start, end in pairwise(self.starts)]
 
 
-def read_running_text(path: Path, tokenizer: Tokenizer) -> RunningText:
+def read_running_text(
+    path: Path, tokenizer: Tokenizer, *, lines_alone: bool = False
+) -> RunningText:
     """Read a corpus file as it stands.
 
     For a ``wikitext`` tokenizer that is every line of the file, ``<unk>`` and empty lines too, in a
     single document: the classic benchmark carries its state through the whole text. Otherwise
     documents are those of `training.corpora`, each beginning anew with BOS.
+
+    Args:
+        path: A text file in one of the formats of `training.corpora`.
+        tokenizer: Of the model that is measured.
+        lines_alone: Every line is a document of its own, the setting of n-gram models.
 
     Raises:
         ValueError: The file holds no text, or is not UTF-8.
@@ -56,27 +63,34 @@ def read_running_text(path: Path, tokenizer: Tokenizer) -> RunningText:
         texts = [line for document in documents for line in document]
         encoded = iter(tokenizer.encode_lines(texts))
         for document in documents:
-            ids = [i for _ in document for i in (*next(encoded), tokenizer.eos_id)]
-            parts.append(np.array(ids, dtype=np.int32))
-            lengths.append(len(ids))
+            ids = [[*next(encoded), tokenizer.eos_id] for _ in document]
+            parts += [np.array(line, dtype=np.int32) for line in ids]
+            sizes = [len(line) for line in ids]
+            lengths += sizes if lines_alone else [sum(sizes)]
         lines += len(texts)
         words += sum(len(text.split()) for text in texts)
         characters += sum(len(text.strip()) + 1 for text in texts)
     if not words:
         raise ValueError(f"{path} holds no text")
     tokens = np.concatenate(parts)
-    starts = np.array([0, len(tokens)]) if tokenised else np.cumsum([0, *lengths])
+    whole = tokenised and not lines_alone
+    starts = np.array([0, len(tokens)]) if whole else np.cumsum([0, *lengths])
     unknown = 0 if tokenizer.unk_id is None else int((tokens == tokenizer.unk_id).sum())
-    remark = _remark(path, tokenised=tokenised)
+    remark = _remark(path, tokenised=tokenised, lines_alone=lines_alone)
     return RunningText(tokens, starts, lines, words, characters, unknown, remark)
 
 
-def _remark(path: Path, *, tokenised: bool) -> str:
+def _remark(path: Path, *, tokenised: bool, lines_alone: bool) -> str:
+    undone = "WikiText's tokenisation undone, sentences with <unk> and headings left out; "
+    anew = "each line begins anew"
     if tokenised:
-        return "all lines as they stand, the state carried through the whole file"
+        carried = "the state carried through the whole file"
+        return f"all lines as they stand, {anew if lines_alone else carried}"
+    style = corpus_format(path)
+    if lines_alone:
+        return (undone if style == "wikitext" else "") + anew
     return {
-        "wikitext": "WikiText's tokenisation undone, sentences with <unk> and headings left out; "
-        "each run of sentences begins anew",
+        "wikitext": f"{undone}each run of sentences begins anew",
         "blocks": "the state carried from line to line; each block of lines begins anew",
-        "lines": "each line begins anew",
-    }[corpus_format(path)]
+        "lines": anew,
+    }[style]

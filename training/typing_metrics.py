@@ -5,9 +5,11 @@ of line. At each, the exact search of `models.search` is asked as the keyboard o
 ask it, words without punctuation, behind the whole text of the document before the position.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 
@@ -105,11 +107,41 @@ def answer_positions(
         positions: In the order of the text.
         progress: Called with the number of positions done since the last call.
     """
+    return _everywhere(_ask, model, text, positions, progress)
+
+
+def best_words(
+    model: LanguageModel,
+    text: RunningText,
+    positions: Sequence[Position],
+    *,
+    progress: Callable[[int], object] = lambda _: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probability of the best word at each position (N,), and whether it is there (N,).
+
+    Much cheaper than `answer_positions`, whose arguments these are.
+    """
+    found = _everywhere(_best, model, text, positions, progress)
+    return np.array([p for p, _ in found]), np.array([hit for _, hit in found], dtype=bool)
+
+
+R = TypeVar("R")
+Question = Callable[[Tokenizer, Pass, Position], Program[R]]
+
+
+def _everywhere(
+    question: Question[R],
+    model: LanguageModel,
+    text: RunningText,
+    positions: Sequence[Position],
+    progress: Callable[[int], object],
+) -> list[R]:
+    documents = text.documents
     programs = [
-        _document(model.tokenizer, text.documents[document], list(group))
+        _document(question, model.tokenizer, documents[document], list(group))
         for document, group in groupby(positions, key=lambda position: position.document)
     ]
-    answers: list[Answer] = []
+    answers: list[R] = []
     for start in range(0, len(programs), _DOCUMENTS):
         for part in run_all(programs[start : start + _DOCUMENTS], model):
             answers += part
@@ -118,8 +150,8 @@ def answer_positions(
 
 
 def _document(
-    tokenizer: Tokenizer, tokens: np.ndarray, positions: Sequence[Position]
-) -> Program[list[Answer]]:
+    question: Question[R], tokenizer: Tokenizer, tokens: np.ndarray, positions: Sequence[Position]
+) -> Program[list[R]]:
     """Read a document once, and ask at its positions on the way."""
     answers = []
     state: State | None = None
@@ -128,9 +160,16 @@ def _document(
         between = tokens[done : position.offset].tolist()
         ids = between if state is not None else [tokenizer.bos_id, *between]
         here = yield from read(ids, state)
-        answers.append((yield from _ask(tokenizer, here, position)))
+        answers.append((yield from question(tokenizer, here, position)))
         state, done = here.state, position.offset
     return answers
+
+
+def _best(tokenizer: Tokenizer, here: Pass, position: Position) -> Program[tuple[float, bool]]:
+    words = (yield from Search(tokenizer, limit=1).run(here)).words
+    if not words:
+        return 0.0, False
+    return math.exp(words[0].log_prob), position.known and words[0].text == position.word
 
 
 def _ask(tokenizer: Tokenizer, here: Pass, position: Position) -> Program[Answer]:

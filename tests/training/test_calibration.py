@@ -39,3 +39,16 @@ def test_plain_values_round_trip():
 
 def test_nothing_measured_is_no_number():
     assert np.isnan(Reliability().error)
+
+
+def test_few_predictions_look_badly_calibrated_by_chance():
+    random = np.random.default_rng(0)
+    chances, errors = [], []
+    for _ in range(100):
+        probabilities = random.random(500)
+        reliability = Reliability()
+        reliability.add(probabilities, random.random(500) < probabilities)
+        errors.append(reliability.error)
+        chances.append(reliability.chance)
+    assert np.mean(errors) == pytest.approx(np.mean(chances), rel=0.05)
+    assert np.isnan(Reliability().chance)
