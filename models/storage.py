@@ -1,8 +1,7 @@
 """How weights lie in a file: as floats, or as bytes with a scale a row.
 
 A matrix of bytes ``q`` (M, K), int8, stands for ``q * scale[:, None]``; its scales (M,), float32,
-lie beside it as ``NAME.scale``. The largest weight of a row is 127 scales, as the int8 backend
-rounds too: with what was stored so it computes as it stands.
+lie beside it as ``NAME.scale``. The largest weight of a row is 127 scales.
 """
 
 from collections.abc import Mapping

@@ -11,7 +11,6 @@ from models.checkpoint import load_checkpoint, save_checkpoint
 from models.errors import CheckpointError, CorruptFileError, MismatchError
 from models.storage import SCALE, from_stored, to_stored
 from tests.models.helpers import KINDS, model_of
-from tests.models.native_oracle import Product
 from tests.models.test_checkpoint_refusals import CONFIG, FILES, WEIGHTS, refused, retyped, write
 
 MATRIX, BIAS = "embedding.weight", "output_bias"
@@ -44,17 +43,6 @@ def test_bytes_come_back_within_half_a_scale(tmp_path, kind):
         assert ((weight - before[name]).abs() <= peaks / 254 * 1.001 + 1e-30).all()
         assert torch.allclose(weight.abs().amax(1, keepdim=True), peaks, rtol=1e-6, atol=1e-30)
     assert not loaded.network.embedding.weight[3:5].any()
-
-
-def test_what_was_stored_is_what_the_int8_backend_computes_with():
-    weights = model_of("lstm").network.state_dict()
-    stored = to_stored(weights, torch.int8)
-    for name in [name for name in stored if name + SCALE in stored]:
-        product = Product(stored[name] * stored[name + SCALE][:, None])
-        product.refine(stored[name] * stored[name + SCALE][:, None], 5)
-        assert np.array_equal(product.bytes, stored[name].numpy())
-        assert not product.rest.any()
-        assert np.allclose(product.scales, stored[name + SCALE].numpy(), rtol=1e-6)
 
 
 def test_storing_again_changes_nothing(tmp_path):
