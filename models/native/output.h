@@ -74,10 +74,17 @@ static void finish_rest(void *context, int panel, int row, int count, float (*ti
     }
 }
 
-/* The sum of exp(logit - peak) of a panel. */
+/* The sum of exp(logit - peak) of a panel's words. */
 INLINE float panel_sum(const float *logits, float peak) {
     Floats total = all(0);
     for (int j = 0; j < PANEL; j += LANES) total += exponential(load(logits + j) - peak);
+    return sum(total);
+}
+
+/* The same where the logits themselves are coarse. */
+INLINE float rough_panel_sum(const float *logits, float peak) {
+    Floats total = all(0);
+    for (int j = 0; j < PANEL; j += LANES) total += rough_exponential(load(logits + j) - peak);
     return sum(total);
 }
 
@@ -106,7 +113,7 @@ static void output_chunk(void *context, int chunk, int thread) {
         float peak = largest(most);
         float *sums = o->sums + (size_t)r * o->partials * CHUNK_PANELS;
         for (int p = panel; p < end_panel; p++)
-            sums[p] = panel_sum(logits + (p - panel) * PANEL, peak);
+            sums[p] = rough_panel_sum(logits + (p - panel) * PANEL, peak);
         o->peaks[(size_t)r * o->partials + part] = peak;
         keep_logits(o, o->wanted + r, logits, part * CHUNK, words);
     }

@@ -31,7 +31,8 @@ static void turn(const float *x, const float *signs, int inputs, float *y) {
         Floats v = load(x + i) * load(signs + i);
         for (int distance = 1; distance < LANES; distance *= 2) {
             Floats other = exchanged(v, distance);
-            v = choose((lanes & distance) != 0, other - v, v + other);
+            Ints negative = ((lanes & distance) != 0) & (int32_t)0x80000000;
+            v = other + from_bits(bits(v) ^ negative);
         }
         store(y + i, v);
     }

@@ -125,6 +125,18 @@ INLINE Floats exponential(Floats x) {
     return from_bits(bits(y) + (n << 23));
 }
 
+/* The same for x <= 0 with a relative error below 1e-4, in half the time. */
+INLINE Floats rough_exponential(Floats x) {
+    Floats t = larger(x, all(-87.0f)) * 1.44269504f;
+    Floats shifted = t + 12582912.0f; /* as in `nearest`; its lowest bits are the whole number */
+    Floats f = t - (shifted - 12582912.0f);
+    /* 2^f for |f| <= 0.5, fitted: relative error 7.5e-5. */
+    Floats y = f * 5.517145e-2f + 2.4261061e-1f;
+    y = y * f + 6.9326097e-1f;
+    y = y * f + 9.999281e-1f;
+    return from_bits(bits(y) + (bits(shifted) << 23));
+}
+
 INLINE Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
 
 /* Near 0, where (1 - e) / (1 + e) loses digits, an odd polynomial fitted to tanh on |x| < 0.625. */
