@@ -17,6 +17,7 @@ from app.engine.engine import Engine
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware
 from app.registry import Registry
+from app.routes.openai import openai_routes
 from app.routes.questions import question_routes
 from app.routes.service import service_routes
 from app.routes.tokens import token_routes
@@ -79,6 +80,7 @@ def create_app(settings: Settings) -> Service:
         question_routes(settings, registry, driver),
         token_routes(settings, registry),
         service_routes(registry, metrics),
+        openai_routes(settings, registry, driver),
     )
     for router in routers:
         app.include_router(router)

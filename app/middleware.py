@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import problem_response
 from app.metrics import Metrics
+from app.openai_errors import in_their_words
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -38,8 +39,9 @@ class RequestMiddleware:
                 message["headers"].append((b"x-request-id", request_id.encode()))
             await send(message)
 
+        answer = in_their_words(scope, send_with_id)
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, receive, answer)
         except Exception as error:
             # The message of an exception may quote what a user wrote; its type and place do not.
             places = [
@@ -49,7 +51,7 @@ class RequestMiddleware:
             self._log.error("bug", error=type(error).__name__, places=places, request_id=request_id)
             if not status:
                 response = problem_response(error, request_id)
-                await response(scope, receive, send_with_id)
+                await response(scope, receive, answer)
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", None)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import structlog
@@ -15,6 +15,9 @@ from app.connection import while_connected
 from app.errors import problem
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class EventStream(StreamingResponse):
@@ -41,16 +44,42 @@ async def stream_text(request: Request, start: Callable[[OnText], Awaitable[JSON
     Waits for the first word, so that a request that cannot be answered raises here, before a
     status is sent.
     """
+
+    def start_telling(tell: Callable[[tuple[int, str]], None]) -> Awaitable[JSON]:
+        return start(lambda index, text: tell((index, text)))
+
+    return await stream_events(
+        request,
+        start_telling,
+        write=lambda word: _event("text", {"index": word[0], "text": word[1]}),
+        write_end=lambda answer: _event("done", answer),
+        write_error=lambda error, request_id: _event("error", problem(error, request_id)),
+    )
+
+
+async def stream_events(
+    request: Request,
+    start: Callable[[Callable[[T], None]], Awaitable[R]],
+    *,
+    write: Callable[[T], bytes],
+    write_end: Callable[[R], bytes],
+    write_error: Callable[[Exception, str], bytes],
+) -> EventStream:
+    """Stream what ``start`` tells from any thread, then what it returns or raises.
+
+    Waits for the first thing that is told, so that a request that cannot be answered raises here,
+    before a status is sent.
+    """
     loop = asyncio.get_running_loop()
-    words: asyncio.Queue[tuple[int, str] | None] = asyncio.Queue()
+    told: asyncio.Queue[tuple[T] | None] = asyncio.Queue()
 
-    def on_text(index: int, text: str) -> None:
-        loop.call_soon_threadsafe(words.put_nowait, (index, text))
+    def tell(thing: T) -> None:
+        loop.call_soon_threadsafe(told.put_nowait, (thing,))
 
-    work = asyncio.ensure_future(start(on_text))
-    work.add_done_callback(lambda _: words.put_nowait(None))
+    work = asyncio.ensure_future(start(tell))
+    work.add_done_callback(lambda _: told.put_nowait(None))
     try:
-        first = await while_connected(request, words.get())
+        first = await while_connected(request, told.get())
         if first is None:
             await work  # raises what went wrong, unless there was simply nothing to say
     except BaseException:
@@ -58,16 +87,16 @@ async def stream_text(request: Request, start: Callable[[OnText], Awaitable[JSON
         raise
 
     async def events() -> AsyncIterator[bytes]:
-        word = first
+        thing = first
         try:
-            while word is not None:
-                yield _event("text", {"index": word[0], "text": word[1]})
-                word = await words.get()
-            yield _event("done", await work)
+            while thing is not None:
+                yield write(thing[0])
+                thing = await told.get()
+            yield write_end(await work)
         except Exception as error:  # the status is sent: all that is left is to say so
             request_id = request.state.request_id
             log.error("stream failed", error=type(error).__name__, request_id=request_id)
-            yield _event("error", problem(error, request_id))
+            yield write_error(error, request_id)
 
     return EventStream(events(), work)
 

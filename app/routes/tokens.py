@@ -12,7 +12,7 @@ from app.schemas.bounds import Bounds
 from app.schemas.requests import DetokenizeRequest, ModelName, TokenizeRequest
 from app.schemas.responses import DetokenizeResponse, TokenizeResponse, TokenizerInfo
 from app.settings import Settings
-from app.special_tokens import encode_prompt, special_tokens
+from app.special_tokens import decode_prompt, encode_prompt, special_tokens
 from app.wire import Answer
 from models.errors import InvalidRequestError
 
@@ -37,7 +37,8 @@ def token_routes(settings: Settings, registry: Registry) -> APIRouter:
         if query.text is not None and query.prompt is None:
             tokens = (await asyncio.to_thread(model.tokenizer.encode, query.text)).token_ids
         elif query.prompt is not None and query.text is None:
-            tokens = await asyncio.to_thread(encode_prompt, model.tokenizer, query.prompt)
+            prompt = await asyncio.to_thread(encode_prompt, model.tokenizer, query.prompt)
+            tokens = prompt.token_ids
         else:
             raise InvalidRequestError("text", "give either text or prompt")
         if query.add_special_tokens:
@@ -65,7 +66,8 @@ def token_routes(settings: Settings, registry: Registry) -> APIRouter:
             message = f"must be token ids below {model.tokenizer.num_ids}"
             raise InvalidRequestError("tokens", message)
         text = await asyncio.to_thread(model.tokenizer.decode, query.tokens)
-        return Answer({"model": model.name, "text": text, "prompt": text})
+        prompt = await asyncio.to_thread(decode_prompt, model.tokenizer, query.tokens)
+        return Answer({"model": model.name, "text": text, "prompt": prompt})
 
     @router.get(
         "/tokenizer_info",

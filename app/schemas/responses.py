@@ -157,7 +157,9 @@ class DetokenizeResponse(BaseModel):
 
     model: str = Field(description="Name of the model that answered.")
     text: str = Field(description="The text; tokens that begin or end a sentence are left out.")
-    prompt: str = Field(description="The same, under the name that other servers give it.")
+    prompt: str = Field(
+        description="The same as a `prompt`: such tokens by name, as /tokenize reads them."
+    )
 
 
 class TokenizerInfo(BaseModel):

@@ -17,7 +17,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _KNOWN = {
     *("$ref", "type", "properties", "required", "additionalProperties", "items", "anyOf", "oneOf"),
     *("enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
-    *("minLength", "maxLength", "minItems", "maxItems"),
+    *("minLength", "maxLength", "minItems", "maxItems", "maxProperties", "propertyNames"),
     *("title", "description", "default", "examples"),
 }
 
@@ -59,6 +59,12 @@ def _faults(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str) -
                 yield from _faults(item, schema["properties"][name], root, f"{at}.{name}")
             else:
                 yield f"{at}: {name} is not declared"
+    elif isinstance(value, dict) and isinstance(schema.get("additionalProperties"), dict):
+        if len(value) > schema.get("maxProperties", math.inf):
+            yield f"{at}: has too many properties"
+        for name, item in value.items():
+            yield from _faults(name, schema.get("propertyNames", {}), root, f"{at}.{name}")
+            yield from _faults(item, schema["additionalProperties"], root, f"{at}.{name}")
     if isinstance(value, list) and "items" in schema:
         for i, item in enumerate(value):
             yield from _faults(item, schema["items"], root, f"{at}[{i}]")
