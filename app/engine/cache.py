@@ -132,6 +132,18 @@ class PrefixCache:
         self._stats.entries = len(self._kept)
         return result
 
+    def clear(self) -> None:
+        """Forget everything, and free it: nodes refer to each other, so they would stay a while."""
+        nodes = [self._root]
+        for node in nodes:
+            nodes.extend(node.children.values())
+        for node in nodes:
+            node.parent = node.state = node.result = None
+            node.children = {}
+        self._kept.clear()
+        self._holders.clear()
+        self._stats.entries = self._stats.bytes = 0
+
     def _reach(self, node: Node, token_ids: tuple[int, ...]) -> Node:
         """Return the node ``token_ids`` behind ``node``, made where it is missing."""
         at = 0

@@ -1,13 +1,14 @@
 """Runs programs for the event loop: a worker a model."""
 
 import asyncio
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from app.engine.job import Job
 from app.engine.limits import Limits
 from app.engine.stats import Stats
-from app.engine.worker import Worker
+from app.engine.worker import RetiredError, Worker
 from app.errors import DeadlineError
 from models.forward import Program
 from models.language_model import LanguageModel
@@ -22,6 +23,12 @@ class Engine:
         """Start no thread yet."""
         self._limits = limits
         self._workers: dict[int, Worker] = {}  # by the model's identity
+        self._ending: dict[Worker, asyncio.Task[None]] = {}
+        self._ended: dict[str, Stats] = {}  # of workers that have ended, by the model's name
+        # Models that were replaced and that a request still holds, by identity.
+        self._retired: weakref.WeakValueDictionary[int, LanguageModel] = (
+            weakref.WeakValueDictionary()
+        )
 
     async def run(
         self,
@@ -33,11 +40,8 @@ class Engine:
         small: bool = False,
     ) -> R:
         """Return the program's result; see `Driver`."""
-        worker = self._workers.get(id(model))
-        if worker is None:
-            worker = self._workers[id(model)] = Worker(model, self._limits)
         job = Job(program, items, client, small=small)
-        worker.submit(job)
+        worker = self._submit(model, job)
         timer = job.loop.call_later(self._limits.deadline, self._expire, job)
         try:
             result: R = await job.future
@@ -47,6 +51,45 @@ class Engine:
             if not job.ended:
                 worker.drop(job)
 
+    def _submit(self, model: LanguageModel, job: Job) -> Worker:
+        worker = self._workers.get(id(model))
+        if worker is not None:
+            try:
+                worker.submit(job)
+                return worker
+            except RetiredError:
+                pass
+        # A request that holds a replaced model, and had nothing to do with it for a moment, goes
+        # on with it.
+        worker = self._workers[id(model)] = Worker(model, self._limits)
+        worker.submit(job)
+        if id(model) in self._retired:
+            self._end(worker)
+        return worker
+
+    async def retire(self, model: LanguageModel) -> None:
+        """Let what runs on a model come to its end, then free what was kept for it.
+
+        Whoever still holds the model may go on asking. Returns at that end.
+        """
+        self._retired[id(model)] = model
+        if (worker := self._workers.get(id(model))) is not None:
+            await asyncio.shield(self._ending.get(worker) or self._end(worker))
+
+    def _end(self, worker: Worker) -> "asyncio.Task[None]":
+        worker.retire()
+
+        async def wait() -> None:
+            await asyncio.to_thread(worker.join)
+            del self._ending[worker]
+            if self._workers.get(id(worker.model)) is worker:
+                del self._workers[id(worker.model)]
+            name = worker.model.name
+            self._ended.setdefault(name, Stats()).add_ended(worker.stats)
+
+        task = self._ending[worker] = asyncio.ensure_future(wait())
+        return task
+
     def read_ahead(
         self, model: LanguageModel, programs: Callable[[], Sequence[Program[object]]]
     ) -> None:
@@ -55,14 +98,24 @@ class Engine:
             worker.read_ahead(programs)
 
     def stats(self) -> Iterable[tuple[str, Stats]]:
-        """Return each model's name and counts."""
-        return [(worker.model.name, worker.stats) for worker in self._workers.values()]
+        """Return each model's name and counts, also of those of that name before it."""
+        workers = dict.fromkeys((*self._workers.values(), *self._ending))
+        found = {name: stats.copy() for name, stats in self._ended.items()}
+        for worker in workers:
+            stats = found.setdefault(worker.model.name, Stats())
+            stats.add_ended(worker.stats)
+            stats.queued += worker.stats.queued
+            stats.running += worker.stats.running
+            stats.cache.bytes += worker.stats.cache.bytes
+            stats.cache.entries += worker.stats.cache.entries
+        return list(found.items())
 
     async def close(self) -> None:
         """End all programs at their next step, and the threads."""
-        for worker in self._workers.values():
+        workers = list(dict.fromkeys((*self._workers.values(), *self._ending)))
+        for worker in workers:
             worker.close()
-        for worker in self._workers.values():
+        for worker in workers:
             await asyncio.to_thread(worker.join)
 
     def _expire(self, job: Job) -> None:

@@ -1,7 +1,7 @@
 """What the engine counts: written by its threads, read by whoever asks for metrics."""
 
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128)  # passes computed together
 
@@ -60,6 +60,22 @@ class Stats:
     dropped: int = 0
     rejected: int = 0
     tokens_ahead: int = 0
+
+    def add_ended(self, other: "Stats") -> None:
+        """Add the counts of a worker that has ended, of whose state nothing is left."""
+        for name, count in vars(other.cache).items():
+            if name not in ("entries", "bytes"):
+                setattr(self.cache, name, getattr(self.cache, name) + count)
+        for name, count in vars(other).items():
+            if name == "batches":
+                pairs = zip(self.batches, other.batches, strict=True)
+                self.batches = [mine + theirs for mine, theirs in pairs]
+            elif name not in ("cache", "queued", "running"):
+                setattr(self, name, getattr(self, name) + count)
+
+    def copy(self) -> "Stats":
+        """Return the same counts, to be counted on."""
+        return replace(self, cache=replace(self.cache), batches=list(self.batches))
 
     def computed(self, passes: int, tokens: int, seconds: float) -> None:
         """Count one step."""

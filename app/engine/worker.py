@@ -37,6 +37,10 @@ _MOST_WAIT = 60  # seconds; nobody is told to come back later than this
 log = structlog.get_logger()
 
 
+class RetiredError(Exception):
+    """A worker whose model was replaced has ended, having had nothing to do."""
+
+
 class Worker:
     """Runs the programs of one model, side by side, in a thread of its own."""
 
@@ -49,7 +53,7 @@ class Worker:
         self._lock = threading.Lock()  # over the counts of items, which two threads change
         self._items = 0
         self._rate, self._ended, self._rated = 100.0, 0, time.monotonic()  # items a second, lately
-        self._closing = self._somebody_left = False
+        self._closing = self._retiring = self._retired = self._somebody_left = False
         # What follows belongs to whoever holds this: the thread, but while it has nothing to do.
         self._busy = threading.Lock()
         self._pausing: asyncio.TimerHandle | None = None
@@ -70,8 +74,11 @@ class Worker:
         Raises:
             BusyError: There is no room for its items.
             NotReadyError: The worker is closing.
+            RetiredError: It has ended because its model was replaced.
         """
         with self._lock:
+            if self._retired:
+                raise RetiredError
             if self._closing:
                 raise NotReadyError("The service is shutting down.")
             if self._items and self._items + job.items > self._limits.queue_items:
@@ -134,13 +141,26 @@ class Worker:
             self._closing = True
         self._inbox.put(None)
 
+    def retire(self) -> None:
+        """Let all programs come to their end, and then the thread, which frees what it kept."""
+        with self._lock:
+            self._retiring = True
+        self._inbox.put(None)
+
+    def _may_retire(self) -> bool:
+        """Return whether this is the end; from then on no program is taken."""
+        with self._lock:
+            if not self._items:
+                self._closing = self._retired = True
+            return self._closing
+
     def join(self) -> None:
         """Wait for the end of the thread."""
         self._thread.join()
 
     def _run(self) -> None:
         self._busy.acquire()
-        while not self._closing:
+        while not self._closing and not (self._retiring and self._may_retire()):
             try:
                 self._receive()
                 self._admit()
@@ -158,6 +178,9 @@ class Worker:
         for job in self._active:
             self._finish(job, None, NotReadyError("The service is shutting down."))
         self._deliver()
+        self._active = []
+        self._ahead.clear()
+        self._cache.clear()
 
     def _receive(self) -> None:
         """Take in new jobs; wait for one if there is nothing else to do."""
