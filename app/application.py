@@ -17,12 +17,15 @@ from app.engine.engine import Engine
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware
 from app.registry import Registry
+from app.reloading import Reloading
+from app.routes.admin import admin_routes
 from app.routes.openai import openai_routes
 from app.routes.questions import question_routes
 from app.routes.service import service_routes
 from app.routes.tokens import token_routes
 from app.schemas.responses import Problem
 from app.settings import Settings
+from app.siblings import Siblings
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -51,17 +54,24 @@ class Service(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings) -> Service:
-    """Return the service; its models are loaded when it starts, while it answers /health."""
+def create_app(settings: Settings, siblings: Siblings | None = None) -> Service:
+    """Return the service; its models are loaded when it starts, while it answers /health.
+
+    With ``siblings``, other processes that serve the same port, it starts once they are loaded.
+    """
     registry, metrics = Registry(settings), Metrics()
     driver = Engine(settings.limits())
     metrics.watch(lambda: _engine_metrics(driver))
+    reloading = Reloading(registry, driver, siblings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(asyncio.to_thread(registry.load))
+        if siblings is not None:
+            await asyncio.wait({loading})
         yield
         registry.draining = True
+        await reloading.close()
         await driver.close()
         await loading
 
@@ -75,11 +85,13 @@ def create_app(settings: Settings) -> Service:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.registry, app.state.driver, app.state.metrics = registry, driver, metrics
+    app.state.reloading = reloading
     errors.install(app)
     routers = (
         question_routes(settings, registry, driver),
         token_routes(settings, registry),
-        service_routes(registry, metrics),
+        service_routes(registry, metrics, siblings),
+        admin_routes(settings, registry, reloading),
         openai_routes(settings, registry, driver),
     )
     for router in routers:

@@ -61,10 +61,13 @@ def serve(
     models_dir: Annotated[
         Path | None, typer.Option(help="Folder that holds one folder a model.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes that serve the port.")
+    ] = None,
 ) -> None:
     """Start the service; NEXTWORD_HOST and the like set what no option sets."""
     with _user_errors():
-        settings = _settings(host=host, port=port, models_dir=models_dir)
+        settings = _settings(host=host, port=port, models_dir=models_dir, workers=workers)
         if not settings.models_dir.is_dir():
             _fail(f"{settings.models_dir}: no such folder")
         from app.server import serve as run_server

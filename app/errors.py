@@ -9,6 +9,7 @@
     ├── BusyError                  the queue is full; says when to come again
     ├── DeadlineError              the answer took longer than may be waited for
     ├── NotReadyError              no model is loaded yet, or not any more
+    ├── ReloadError                a checkpoint cannot take the place of the loaded one
     └── ClientGoneError            nobody is waiting for the answer
 """
 
@@ -55,6 +56,10 @@ class NotReadyError(NextwordError):
     """There is no model to answer: still loading, none could be loaded, or shutting down."""
 
 
+class ReloadError(NextwordError):
+    """A checkpoint cannot be loaded; what was loaded before goes on. The message says why."""
+
+
 class BusyError(NextwordError):
     """The queue is full.
 
@@ -79,6 +84,7 @@ class ClientGoneError(NextwordError):
 STATUSES: dict[type[Exception], int] = {
     MalformedBodyError: 400,
     UnknownModelError: 404,
+    ReloadError: 409,
     BodyTooLargeError: 413,
     UnsupportedMediaTypeError: 415,
     InvalidRequestError: 422,

@@ -73,12 +73,16 @@ class Metrics:
 
     def render(self) -> bytes:
         """Return everything in Prometheus's text format."""
-        from prometheus_client import (
-            CollectorRegistry,
-            PlatformCollector,
-            ProcessCollector,
-            generate_latest,
-        )
+        from prometheus_client import generate_latest
+
+        return generate_latest(self._everything())
+
+    def families(self) -> Iterable["Metric"]:
+        """Return everything as the library's objects."""
+        return self._everything().collect()
+
+    def _everything(self) -> "CollectorRegistry":
+        from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
         if self._registry is None:
             # Its own, not the library's global one: two applications in a process do not clash.
@@ -86,7 +90,7 @@ class Metrics:
             self._registry.register(self)
             ProcessCollector(registry=self._registry)
             PlatformCollector(registry=self._registry)
-        return generate_latest(self._registry)
+        return self._registry
 
     def describe(self) -> Iterable["Metric"]:
         """Return nothing, so that registering this collects nothing yet."""

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import structlog
 
-from app.errors import NotReadyError
+from app.errors import NotReadyError, ReloadError
 from app.settings import Settings
 from models.backends.choose import choose_backend
 from models.checkpoint import load_checkpoint
-from models.errors import CheckpointError, UnknownModelError
+from models.errors import CheckpointError, NextwordError, UnknownModelError
 from models.forward import run
 from models.language_model import LanguageModel
 from models.next_word import next_word
@@ -21,6 +21,7 @@ class Registry:
     """Models of one folder: every folder in it is a checkpoint, its name the model's.
 
     Attributes:
+        loaded: Whatever could be loaded is.
         draining: The service is shutting down: it still answers, but asks to be left alone.
     """
 
@@ -31,6 +32,7 @@ class Registry:
         self._models: dict[str, LanguageModel] = {}
         self._default = ""
         self._fault: str | None = "The models are being loaded."
+        self.loaded = False
 
     def load(self) -> None:
         """Load every checkpoint; one that is broken is logged and left out. Takes seconds."""
@@ -48,9 +50,46 @@ class Registry:
             except Exception:  # a surprise in one checkpoint must not take the others along
                 faults.append(f"{folder}: cannot be loaded; the log knows more")
                 log.exception("model left out", model=folder.name)
-        if not models:
+        self.loaded = True
+        if models:
+            self._use(models)
+        else:
             self._fault = f"No model could be loaded. {'; '.join(faults)}"
-            return
+
+    def prepare(self, name: str) -> LanguageModel:
+        """Load a checkpoint beside what is loaded, ready to `put`. Takes seconds.
+
+        Raises:
+            NotReadyError: The models are still being loaded.
+            UnknownModelError: There is no such folder.
+            ReloadError: It cannot be loaded.
+        """
+        if not self.loaded:
+            raise NotReadyError("The models are being loaded.")
+        folder = next((f for f in self._folders([]) if f.name == name), None)
+        if folder is None:
+            if name in self._models:
+                raise ReloadError("Its folder is not there any more; the model stays as it was.")
+            raise UnknownModelError("There is no checkpoint folder of this name.")
+        try:
+            return self._load(folder)
+        except (NextwordError, OSError) as error:
+            raise ReloadError(f"The checkpoint cannot be loaded: {error}") from None
+        except Exception as error:  # a surprise in a checkpoint is no reason to end anything
+            log.exception("model not reloaded", model=name)
+            raise ReloadError("The checkpoint cannot be loaded; the log knows more.") from error
+
+    def put(self, model: LanguageModel) -> LanguageModel | None:
+        """Answer with this model from now on; return the one whose place it takes, if any."""
+        old = self._models.get(model.name)
+        self._use({**self._models, model.name: model})
+        return old
+
+    def known(self) -> list[str]:
+        """Return the names of all models, loaded or only there to be loaded, in order."""
+        return sorted({*self._models, *(folder.name for folder in self._folders([]))})
+
+    def _use(self, models: dict[str, LanguageModel]) -> None:
         self._models, self._default = models, self._settings.choose_default(models)
         if self._default not in models:
             self._fault = f"The default model {self._default} is not among those loaded."

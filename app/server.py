@@ -1,4 +1,4 @@
-"""The process: listens, and goes in good order."""
+"""The process: listens, reloads its models on SIGHUP, and goes in good order."""
 
 import asyncio
 import gc
@@ -9,25 +9,32 @@ from socket import socket
 from types import FrameType
 from typing import NoReturn
 
+import structlog
 import uvicorn
 
 from app.application import create_app
 from app.logs import configure_logging
 from app.protocol import Protocol
 from app.settings import Settings
+from app.siblings import Siblings
+from app.workers import Supervisor, bind
 
 # Seconds after which a thread that computes in Python lets the others go on: the event loop and a
 # model's thread wait for each other many times in a request.
 _SWITCH = 0.0005
 
+log = structlog.get_logger()
+
 
 class Server(uvicorn.Server):
     """Goes on listening after SIGTERM, /ready being 503, until no request is in progress."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, siblings: Siblings | None = None) -> None:
         """Listen to nothing yet."""
-        self._settings = settings
-        self._app = create_app(settings)
+        self._settings, self._siblings = settings, siblings
+        self._app = create_app(settings, siblings)
+        self._reload_wanted = False
+        self._reload: asyncio.Task[None] | None = None
         super().__init__(
             uvicorn.Config(
                 self._app,
@@ -42,6 +49,37 @@ class Server(uvicorn.Server):
                 lifespan="on",
             )
         )
+
+    def run(self, sockets: list[socket] | None = None) -> None:
+        """Serve until SIGTERM or SIGINT; SIGHUP reloads the models, also if it comes early."""
+        signal.signal(signal.SIGHUP, self._want_reload)
+        super().run(sockets)
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listen, and be there for the other workers."""
+        await super().startup(sockets)
+        if self._siblings is not None and not self.should_exit:
+            self._siblings.start(self._app.state.metrics, self._be_orphaned)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what signals asked for; ten times a second."""
+        registry = self._app.state.registry
+        idle = self._reload is None or self._reload.done()
+        if self._reload_wanted and idle and registry.loaded:
+            self._reload_wanted = False
+            self._reload = asyncio.create_task(self._app.state.reloading.all())
+        return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; what is being loaded is the last."""
+        self._app.state.registry.draining = True
+        super().handle_exit(sig, frame)
+
+    def _want_reload(self, number: int, frame: FrameType | None) -> None:
+        self._reload_wanted = True
+
+    def _be_orphaned(self) -> None:
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """Drain, then close; what is in progress is cut short at the limit."""
@@ -68,12 +106,28 @@ def serve(settings: Settings) -> None:
     # uvicorn raises the signal again at its end; without a handler of ours it would kill us.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     sys.setswitchinterval(_SWITCH)
+    if settings.workers > 1:
+        _serve_with_workers(settings)
+        return
     server = Server(settings)
     # All that has been imported stays: looked through again and again by the collector, it would
     # make some answers wait a fifth of a second.
     gc.freeze()
     server.run()
+
+
+def _serve_with_workers(settings: Settings) -> None:
+    sockets = bind(settings.host, settings.port)
+    port = sockets[0].getsockname()[1]
+    log.info("serving", host=settings.host, port=port, workers=settings.workers)
+
+    def work(siblings: Siblings, sockets: list[socket]) -> None:
+        Server(settings, siblings).run(sockets)
+
+    gc.freeze()
+    Supervisor(settings.workers, work, shutdown_seconds=settings.shutdown_seconds).run(sockets)
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:

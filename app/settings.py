@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.engine.limits import Limits
@@ -25,6 +25,13 @@ class Settings(BaseSettings):
         None, description="model of a request that names none; see `choose_default`"
     )
 
+    workers: int = Field(
+        1, ge=1, le=256, description="processes that serve the port; queue and cache are each one's"
+    )
+    admin_key: SecretStr | None = Field(
+        None, description="key of whoever may reload models; without one, only SIGHUP does"
+    )
+
     drain_seconds: float = Field(
         0, ge=0, le=600, description="seconds to go on listening after SIGTERM, /ready being 503"
     )
@@ -39,7 +46,7 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=1024,
-        description="processors to compute with; 0 is all it may use",
+        description="processors to compute with, all workers together; 0 is all it may use",
     )
     queue_items: int = Field(
         2048, ge=1, description="texts and continuations that wait or run, a model; 429 beyond"
@@ -69,8 +76,10 @@ class Settings(BaseSettings):
     max_token_ids: int = Field(32_768, ge=1, description="token ids to turn back into text")
 
     def most_threads(self) -> int:
-        """Return how many threads to compute with."""
-        return self.threads or available_threads()
+        """Return how many threads a process computes with."""
+        if self.threads:
+            return max(1, self.threads // self.workers)
+        return available_threads(workers=self.workers)
 
     def limits(self) -> Limits:
         """Return how much the engine takes on."""

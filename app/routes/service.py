@@ -11,10 +11,13 @@ from app.metrics import MEDIA_TYPE, Metrics
 from app.registry import Registry
 from app.schemas.requests import ModelName
 from app.schemas.responses import ModelInfo, ModelList, Readiness, Status
+from app.siblings import Siblings
 from app.wire import Answer
 
 
-def service_routes(registry: Registry, metrics: Metrics) -> APIRouter:
+def service_routes(
+    registry: Registry, metrics: Metrics, siblings: Siblings | None = None
+) -> APIRouter:
     """Return the routes that ask no model anything."""
     router = APIRouter(tags=["service"], route_class=DirectRoute)
 
@@ -56,6 +59,7 @@ def service_routes(registry: Registry, metrics: Metrics) -> APIRouter:
     )
     async def get_metrics() -> Response:
         """What the service has counted since it started, in Prometheus's text format."""
-        return Response(metrics.render(), headers={"content-type": MEDIA_TYPE})
+        content = metrics.render() if siblings is None else await siblings.scrape()
+        return Response(content, headers={"content-type": MEDIA_TYPE})
 
     return router

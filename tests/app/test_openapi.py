@@ -17,6 +17,7 @@ ROUTES = {
     ("get", "/tokenizer_info"),
     ("get", "/models"),
     ("get", "/models/{name}"),
+    ("post", "/models/{name}/reload"),
     ("get", "/health"),
     ("get", "/ready"),
     ("get", "/metrics"),
@@ -81,7 +82,9 @@ def test_every_operation_declares_its_answers(openapi, method, path):
     assert operation["summary"]
     assert operation["description"]
     expected = {"200"}
-    if method == "post":
+    if path.endswith("/reload"):
+        expected |= {"401", "403", "404", "409", "422", "503"}
+    elif method == "post":
         expected |= {"400", "404", "413", "415", "422", "503"}
         expected |= {"429"} if path in QUESTIONS else set()
         assert operation["requestBody"]["required"]

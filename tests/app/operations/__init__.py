@@ -1,0 +1,1 @@
+"""Running the service: several processes, reloading, load, what is measured and deployed."""
