@@ -63,6 +63,7 @@ def create_app(settings: Settings, siblings: Siblings | None = None) -> Service:
     driver = Engine(settings.limits())
     metrics.watch(lambda: _engine_metrics(driver))
     reloading = Reloading(registry, driver, siblings)
+    metrics.watch(reloading.metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

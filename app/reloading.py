@@ -1,6 +1,9 @@
 """Puts a new checkpoint in the place of a loaded one while the service goes on."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -8,6 +11,9 @@ from app.engine.engine import Engine
 from app.errors import ReloadError
 from app.registry import Registry
 from app.siblings import Message, Siblings
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 from models.errors import NextwordError
 from models.language_model import LanguageModel
 
@@ -28,6 +34,7 @@ class Reloading:
         self._registry, self._engine, self._siblings = registry, engine, siblings
         self._one_at_a_time = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._outcomes: Counter[tuple[str, str]] = Counter()  # by the model's name
         if siblings is not None:
             siblings.handle("reload", self._answer)
 
@@ -55,8 +62,11 @@ class Reloading:
                 model = await asyncio.to_thread(self._registry.prepare, name)
             except NextwordError as error:
                 log.error("model not reloaded", model=name, reason=str(error))
+                if name in self._registry.known():  # a client cannot make up others
+                    self._outcomes[name, "refused"] += 1
                 raise
             old = self._registry.put(model)
+            self._outcomes[name, "reloaded"] += 1
         log.info("model reloaded", model=name, checksum=model.checksum)
         if old is not None:
             task = asyncio.ensure_future(self._engine.retire(old))
@@ -71,6 +81,19 @@ class Reloading:
                 await self.here(name)
             except NextwordError:
                 continue  # it is in the log, and the old one goes on
+
+    def metrics(self) -> Iterator["Metric"]:
+        """Yield how often models were loaded anew, or could not be."""
+        from prometheus_client.core import CounterMetricFamily
+
+        reloads = CounterMetricFamily(
+            "nextword_model_reloads",
+            "Checkpoints that took a loaded one's place, or were refused.",
+            labels=("model", "outcome"),
+        )
+        for labels, count in self._outcomes.items():
+            reloads.add_metric(labels, count)
+        yield reloads
 
     async def close(self) -> None:
         """Wait for nothing that is still to come to its end."""

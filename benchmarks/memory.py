@@ -25,10 +25,11 @@ class Memory:
     seconds: list[float] = field(default_factory=list)
     megabytes: list[float] = field(default_factory=list)
 
-    def take(self, pid: int, seconds: float) -> float:
-        """Take a sample and return it."""
+    def take(self, pids: int | Sequence[int], seconds: float) -> float:
+        """Take a sample, of several processes their sum, and return it."""
         self.seconds.append(seconds)
-        self.megabytes.append(resident_megabytes(pid))
+        every = [pids] if isinstance(pids, int) else pids
+        self.megabytes.append(sum(map(resident_megabytes, every)))
         return self.megabytes[-1]
 
     def growth(self) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 import asyncio
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from app.engine.job import Job
@@ -85,7 +86,8 @@ class Engine:
             if self._workers.get(id(worker.model)) is worker:
                 del self._workers[id(worker.model)]
             name = worker.model.name
-            self._ended.setdefault(name, Stats()).add_ended(worker.stats)
+            ended = replace(worker.stats, queued=0, running=0)
+            self._ended[name] = self._ended.get(name, Stats()).plus(ended)
 
         task = self._ending[worker] = asyncio.ensure_future(wait())
         return task
@@ -99,15 +101,13 @@ class Engine:
 
     def stats(self) -> Iterable[tuple[str, Stats]]:
         """Return each model's name and counts, also of those of that name before it."""
+        found: dict[str, Stats] = {}
         workers = dict.fromkeys((*self._workers.values(), *self._ending))
-        found = {name: stats.copy() for name, stats in self._ended.items()}
         for worker in workers:
-            stats = found.setdefault(worker.model.name, Stats())
-            stats.add_ended(worker.stats)
-            stats.queued += worker.stats.queued
-            stats.running += worker.stats.running
-            stats.cache.bytes += worker.stats.cache.bytes
-            stats.cache.entries += worker.stats.cache.entries
+            name = worker.model.name
+            found[name] = found[name].plus(worker.stats) if name in found else worker.stats
+        for name, ended in self._ended.items():
+            found[name] = ended.plus(found[name]) if name in found else ended
         return list(found.items())
 
     async def close(self) -> None:

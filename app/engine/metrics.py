@@ -25,6 +25,7 @@ _COUNTERS = {
     "rejected": "Requests that found the queue full.",
     "dropped": "Requests that nobody waited for any more.",
     "failed": "Requests that ended in an error.",
+    "finished": "Requests that came to their end.",
 }
 _GAUGES = {
     "queue_items": "Texts and continuations that wait.",
@@ -69,6 +70,7 @@ def _values(stats: Stats) -> dict[str, float]:
         "rejected": stats.rejected,
         "dropped": stats.dropped,
         "failed": stats.failed,
+        "finished": stats.finished,
         "queue_items": stats.queued,
         "running_items": stats.running,
         "cache_bytes": cache.bytes,

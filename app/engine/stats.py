@@ -1,7 +1,7 @@
 """What the engine counts: written by its threads, read by whoever asks for metrics."""
 
 from bisect import bisect_left
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128)  # passes computed together
 
@@ -61,21 +61,17 @@ class Stats:
     rejected: int = 0
     tokens_ahead: int = 0
 
-    def add_ended(self, other: "Stats") -> None:
-        """Add the counts of a worker that has ended, of whose state nothing is left."""
-        for name, count in vars(other.cache).items():
-            if name not in ("entries", "bytes"):
-                setattr(self.cache, name, getattr(self.cache, name) + count)
-        for name, count in vars(other).items():
-            if name == "batches":
-                pairs = zip(self.batches, other.batches, strict=True)
-                self.batches = [mine + theirs for mine, theirs in pairs]
-            elif name not in ("cache", "queued", "running"):
-                setattr(self, name, getattr(self, name) + count)
-
-    def copy(self) -> "Stats":
-        """Return the same counts, to be counted on."""
-        return replace(self, cache=replace(self.cache), batches=list(self.batches))
+    def plus(self, other: "Stats") -> "Stats":
+        """Return the counts of both together."""
+        sums = {
+            name: count + getattr(other, name)
+            for name, count in vars(self).items()
+            if name not in ("cache", "batches")
+        }
+        both = vars(self.cache).items()
+        cache = CacheStats(**{name: n + getattr(other.cache, name) for name, n in both})
+        batches = [mine + theirs for mine, theirs in zip(self.batches, other.batches, strict=True)]
+        return Stats(cache=cache, batches=batches, **sums)
 
     def computed(self, passes: int, tokens: int, seconds: float) -> None:
         """Count one step."""

@@ -178,9 +178,10 @@ class Worker:
         for job in self._active:
             self._finish(job, None, NotReadyError("The service is shutting down."))
         self._deliver()
-        self._active = []
-        self._ahead.clear()
-        self._cache.clear()
+        if self._retired:  # the service goes on, and needs the room
+            self._active = []
+            self._ahead.clear()
+            self._cache.clear()
 
     def _receive(self) -> None:
         """Take in new jobs; wait for one if there is nothing else to do."""
