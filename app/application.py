@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.routing import BaseRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import errors
 from app.direct import DirectRoutes
+from app.driver import Driver
 from app.engine.engine import Engine
+from app.gate import Gate, describe_refusals
+from app.keys import Keyring, load_keys
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware
 from app.registry import Registry
@@ -30,6 +33,8 @@ from app.siblings import Siblings
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+    from app.rate_limits import RateLimit
+
 _DESCRIPTION = """\
 Text prediction by language models trained on your own text: what word comes next, how likely a
 sentence is, how it goes on.
@@ -42,9 +47,15 @@ Log-probabilities are natural logarithms. `null` means "not scored". Every answe
 class Service(FastAPI):
     """FastAPI behind what happens to every request, and behind the short way past it."""
 
-    def build_front(self, routes: Sequence[BaseRoute], metrics: Metrics) -> None:
+    def build_front(
+        self, routes: Sequence[BaseRoute], metrics: Metrics, settings: Settings, keyring: Keyring
+    ) -> None:
         """Let requests in, those for ``routes`` by the short way where they need no more."""
-        self._front = RequestMiddleware(DirectRoutes(super().__call__, routes), metrics)
+        inner: ASGIApp = DirectRoutes(super().__call__, routes)
+        if keyring or settings.allowed_hosts or settings.requests_per_minute:
+            requests = _rate_limit(settings.requests_per_minute, "requests")
+            inner = Gate(inner, settings, keyring, requests)
+        self._front = RequestMiddleware(inner, metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the application's beginning and end."""
@@ -58,12 +69,18 @@ def create_app(settings: Settings, siblings: Siblings | None = None) -> Service:
     """Return the service; its models are loaded when it starts, while it answers /health.
 
     With ``siblings``, other processes that serve the same port, it starts once they are loaded.
+
+    Raises:
+        KeysError: API keys are configured in a way that cannot be used.
     """
-    registry, metrics = Registry(settings), Metrics()
+    registry, metrics, keyring = Registry(settings), Metrics(), load_keys(settings)
     driver = Engine(settings.limits())
     metrics.watch(lambda: _engine_metrics(driver))
     reloading = Reloading(registry, driver, siblings)
     metrics.watch(reloading.metrics)
+    asked: Driver = driver
+    if (items := _rate_limit(settings.items_per_minute, "items")) is not None:
+        asked = items.driver(driver)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -89,17 +106,26 @@ def create_app(settings: Settings, siblings: Siblings | None = None) -> Service:
     app.state.reloading = reloading
     errors.install(app)
     routers = (
-        question_routes(settings, registry, driver),
+        question_routes(settings, registry, asked),
         token_routes(settings, registry),
         service_routes(registry, metrics, siblings),
         admin_routes(settings, registry, reloading),
-        openai_routes(settings, registry, driver),
+        openai_routes(settings, registry, asked),
     )
     for router in routers:
         app.include_router(router)
-    app.build_front([route for router in routers for route in router.routes], metrics)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    routes = [route for router in routers for route in router.routes]
+    app.build_front(routes, metrics, settings, keyring)
+    app.openapi = lambda: _openapi(app, settings, keys=bool(keyring))  # type: ignore[method-assign]
     return app
+
+
+def _rate_limit(per_minute: int, what: str) -> "RateLimit | None":
+    if not per_minute:
+        return None
+    from app.rate_limits import RateLimit  # where it is wanted: it loads a library
+
+    return RateLimit(per_minute, what)
 
 
 def _engine_metrics(engine: Engine) -> Iterable["Metric"]:
@@ -108,7 +134,7 @@ def _engine_metrics(engine: Engine) -> Iterable["Metric"]:
     return engine_metrics(engine.stats())
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, settings: Settings, *, keys: bool) -> dict[str, Any]:
     """Return FastAPI's description with the schema that all problems refer to."""
     if app.openapi_schema is None:
         schema = get_openapi(
@@ -120,5 +146,6 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         )
         problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schema["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
+        describe_refusals(schema, settings, keys=keys)
         app.openapi_schema = schema
     return app.openapi_schema

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from app import cli_compare, cli_training
+from app import cli_compare, cli_keys, cli_training
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -210,6 +210,7 @@ def generate(
         printer.finish(answer, streamed=streams)
 
 
+app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_training.app)
 app.add_typer(cli_compare.app)
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from fastapi import Request
+from starlette.types import Scope
 
 from app.errors import ClientGoneError
 
@@ -16,8 +17,15 @@ _PATIENCE = 0.02  # seconds
 
 
 def peer(request: Request) -> str:
-    """Return a key of who asks, by which clients take turns: the address, without the port."""
-    return request.client.host if request.client is not None else ""
+    """Return who asks, by which clients take turns: the API key's name, or else the address."""
+    client: str | None = request.scope.get("state", {}).get("client")
+    return address(request.scope) if client is None else client
+
+
+def address(scope: Scope) -> str:
+    """Return the address that a request came from, without the port."""
+    client = scope.get("client")
+    return client[0] if client is not None else ""
 
 
 async def while_connected(request: Request, work: Awaitable[R]) -> R:

@@ -4,9 +4,13 @@
 
     NextwordError                  (models.errors)
     ├── MalformedBodyError         not JSON, or not Unicode
+    ├── UnauthorizedError          no API key, or none that is known
+    ├── ForbiddenError             a key of a role that may not do this
+    ├── MisdirectedError           meant for another host
     ├── BodyTooLargeError          more bytes than are taken
     ├── UnsupportedMediaTypeError  not uncompressed application/json
     ├── BusyError                  the queue is full; says when to come again
+    │   └── RateLimitedError       this client has had its share of the minute
     ├── DeadlineError              the answer took longer than may be waited for
     ├── NotReadyError              no model is loaded yet, or not any more
     ├── ReloadError                a checkpoint cannot take the place of the loaded one
@@ -36,12 +40,38 @@ _RETRY_AFTER = {
     "required": True,
     "schema": {"type": "integer", "minimum": 0},
 }
+_CHALLENGE = {
+    "description": "How to show who asks.",
+    "required": True,
+    "schema": {"type": "string"},
+}
 _MOST_FIELDS = 20  # faults that one answer lists
 _LONGEST_FIELD = 100  # characters; the name of an unknown field is the client's
 
 
 class MalformedBodyError(NextwordError):
     """The body is not JSON, or not valid Unicode."""
+
+
+class UnauthorizedError(NextwordError):
+    """There is no API key, or none that is known.
+
+    Attributes:
+        challenge: Value of the header WWW-Authenticate.
+    """
+
+    def __init__(self, message: str, challenge: str) -> None:
+        """Say why, and how a client shows who it is."""
+        super().__init__(message)
+        self.challenge = challenge
+
+
+class ForbiddenError(NextwordError):
+    """The client is known, and may not do this."""
+
+
+class MisdirectedError(NextwordError):
+    """The request is meant for a host that this service does not answer for."""
 
 
 class BodyTooLargeError(NextwordError):
@@ -73,6 +103,10 @@ class BusyError(NextwordError):
         self.retry_after = retry_after
 
 
+class RateLimitedError(BusyError):
+    """The client has asked for as much as it may in a minute."""
+
+
 class DeadlineError(NextwordError):
     """The answer took longer than anybody is made to wait."""
 
@@ -83,10 +117,13 @@ class ClientGoneError(NextwordError):
 
 STATUSES: dict[type[Exception], int] = {
     MalformedBodyError: 400,
+    UnauthorizedError: 401,
+    ForbiddenError: 403,
     UnknownModelError: 404,
     ReloadError: 409,
     BodyTooLargeError: 413,
     UnsupportedMediaTypeError: 415,
+    MisdirectedError: 421,
     InvalidRequestError: 422,
     RequestValidationError: 422,
     BusyError: 429,
@@ -137,6 +174,8 @@ def problem_response(error: Exception, request_id: str) -> Response:
     headers = error.headers if isinstance(error, HTTPException) else None
     if isinstance(error, BusyError):
         headers = {"Retry-After": str(error.retry_after)}
+    elif isinstance(error, UnauthorizedError):
+        headers = {"WWW-Authenticate": error.challenge}
     return Response(orjson.dumps(content), content["status"], headers, MEDIA_TYPE)
 
 
@@ -159,6 +198,8 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
     if busy := declared.get(STATUSES[BusyError]):
         busy["headers"] = {"Retry-After": _RETRY_AFTER}
+    if unauthorized := declared.get(STATUSES[UnauthorizedError]):
+        unauthorized["headers"] = {"WWW-Authenticate": _CHALLENGE}
     return declared
 
 

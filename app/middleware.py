@@ -13,6 +13,13 @@ from app.metrics import Metrics
 from app.openai_errors import in_their_words
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+)
+# What was answered to one is no business of the next; a route that knows better says so itself.
+_NO_STORE = (b"cache-control", b"no-store")
 
 
 class RequestMiddleware:
@@ -36,7 +43,11 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"].append((b"x-request-id", request_id.encode()))
+                headers = message["headers"]
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append(_NO_STORE)
+                headers += _SECURITY
+                headers.append((b"x-request-id", request_id.encode()))
             await send(message)
 
         answer = in_their_words(scope, send_with_id)
@@ -57,6 +68,7 @@ class RequestMiddleware:
             route = getattr(scope.get("route"), "path", None)
             self._metrics.in_progress -= 1
             self._metrics.observe(route, scope["method"], status, seconds)
+            key = scope["state"].get("key")
             self._log.info(
                 "request",
                 method=scope["method"],
@@ -64,6 +76,7 @@ class RequestMiddleware:
                 status=status,
                 milliseconds=round(1000 * seconds, 2),
                 request_id=request_id,
+                **({} if key is None else {"key": key.name}),
             )
 
 

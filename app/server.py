@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 import signal
 import sys
 import time
@@ -14,7 +15,7 @@ import uvicorn
 
 from app.application import create_app
 from app.logs import configure_logging
-from app.protocol import Protocol
+from app.protocol import ConnectionBounds, protocol
 from app.settings import Settings
 from app.siblings import Siblings
 from app.workers import Supervisor, bind
@@ -22,6 +23,7 @@ from app.workers import Supervisor, bind
 # Seconds after which a thread that computes in Python lets the others go on: the event loop and a
 # model's thread wait for each other many times in a request.
 _SWITCH = 0.0005
+_OTHER_FILES = 256  # than connections: libraries, logs, models while they are read
 
 log = structlog.get_logger()
 
@@ -35,17 +37,26 @@ class Server(uvicorn.Server):
         self._app = create_app(settings, siblings)
         self._reload_wanted = False
         self._reload: asyncio.Task[None] | None = None
+        bounds = ConnectionBounds(
+            connections=settings.max_connections,
+            head_seconds=settings.head_seconds,
+            body_seconds=settings.body_seconds,
+            send_seconds=settings.send_seconds,
+        )
         super().__init__(
             uvicorn.Config(
                 self._app,
                 host=settings.host,
                 port=settings.port,
                 loop="uvloop",
-                http=Protocol,
+                http=protocol(bounds),
                 ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # Said in full: uvicorn would trust the addresses of an environment variable.
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=settings.trusted_proxies,
                 lifespan="on",
             )
         )
@@ -108,6 +119,7 @@ def serve(settings: Settings) -> None:
         signal.signal(number, _exit)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     sys.setswitchinterval(_SWITCH)
+    _allow_files(settings.max_connections + _OTHER_FILES)
     if settings.workers > 1:
         _serve_with_workers(settings)
         return
@@ -128,6 +140,14 @@ def _serve_with_workers(settings: Settings) -> None:
 
     gc.freeze()
     Supervisor(settings.workers, work, shutdown_seconds=settings.shutdown_seconds).run(sockets)
+
+
+def _allow_files(count: int) -> None:
+    """Let this process open as many files, connections among them, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:

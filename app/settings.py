@@ -32,6 +32,35 @@ class Settings(BaseSettings):
         None, description="key of whoever may reload models; without one, only SIGHUP does"
     )
 
+    api_keys: str = Field(
+        "", repr=False, description="lines of `nextword keys new`, between them a comma or space"
+    )
+    api_keys_file: Path | None = Field(None, description="file of such lines, one a key")
+    public_docs: bool = Field(False, description="/docs and /openapi.json need no key")
+    public_metrics: bool = Field(False, description="/metrics needs no key")
+    requests_per_minute: int = Field(
+        0, ge=0, description="of one key, or address where there are no keys; 0 is no limit"
+    )
+    items_per_minute: int = Field(
+        0, ge=0, description="texts and continuations of one key or address; 0 is no limit"
+    )
+    allowed_hosts: str = Field(
+        "", description="host names to answer for, *.example.com too; empty is any"
+    )
+    trusted_proxies: str = Field(
+        "", description="addresses or networks whose X-Forwarded-For and -Proto are believed"
+    )
+    max_connections: int = Field(1000, ge=1, description="open at a time; 503 beyond")
+    head_seconds: float = Field(
+        10, gt=0, le=3600, description="most seconds for a request's head, and of silence before it"
+    )
+    body_seconds: float = Field(
+        60, gt=0, le=3600, description="most seconds for a body, until the answer begins"
+    )
+    send_seconds: float = Field(
+        60, gt=0, le=3600, description="most seconds that a client may leave an answer unread"
+    )
+
     drain_seconds: float = Field(
         0, ge=0, le=600, description="seconds to go on listening after SIGTERM, /ready being 503"
     )
