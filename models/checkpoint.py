@@ -2,7 +2,8 @@
 
 - ``model.safetensors``: the weights, float16, float32 or int8 (`models.storage`), and nothing that
   runs;
-- ``config.json``: format version, network sizes, calibration temperature, checksums, where from;
+- ``config.json``: format version, network sizes, calibration temperature, where from, and
+  checksums of the weights, of the tokenizer and of all else that it says itself;
 - ``tokenizer.json``: the tokenizer in the Hugging Face format;
 - ``README.md``: the model card, for people.
 """
@@ -70,7 +71,7 @@ def save_checkpoint(
         },
         "details": dict(details or {}),
     }
-    (folder / CONFIG).write_text(_json(config), encoding="utf-8")
+    (folder / CONFIG).write_text(_with_checksum(config), encoding="utf-8")
 
 
 def update_config(
@@ -95,7 +96,7 @@ def update_config(
     if details is not None:
         config["details"] = dict(details)
     temporary = folder / f"{CONFIG}.part"
-    temporary.write_text(_json(config), encoding="utf-8")
+    temporary.write_text(_with_checksum(config), encoding="utf-8")
     temporary.replace(folder / CONFIG)
 
 
@@ -151,15 +152,12 @@ def load_checkpoint(folder: Path) -> LanguageModel:
     )
 
 
-def _json(config: Mapping[str, Any]) -> str:
-    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-
-
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     config: Any
     try:
         config = json.loads(_read(folder, CONFIG))
+        of_itself = _checksum_of_config(config)
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"{path}: not JSON ({error})") from None
     version = config.get("format_version") if isinstance(config, dict) else None
@@ -170,6 +168,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
     for key, kind in (("network", dict), ("checksums", dict), ("details", dict)):
         if not isinstance(config.get(key), kind):
             raise CorruptFileError(f"{path}: {key!r} is missing or not an object")
+    checksums = config["checksums"]
+    # Checkpoints of before there was a checksum of the configuration say nothing of it.
+    if not {WEIGHTS, TOKENIZER} <= checksums.keys() <= {WEIGHTS, TOKENIZER, CONFIG}:
+        raise CorruptFileError(f"{path}: its checksums are not those of {WEIGHTS} and {TOKENIZER}")
+    if checksums.get(CONFIG, of_itself) != of_itself:
+        raise CorruptFileError(f"{path}: its checksum is not the one that it states")
     temperature = config.get("temperature")
     if not (isinstance(temperature, int | float) and 0 < temperature < _MOST_TEMPERATURE):
         raise CorruptFileError(f"{path}: temperature must be above 0 and below 100")
@@ -185,6 +189,24 @@ def _read(folder: Path, name: str) -> bytes:
         raise CorruptFileError(f"{folder / name}: a folder, not a file") from None
     except OSError as error:
         raise CorruptFileError(f"{folder / name}: cannot be read ({error.strerror})") from None
+
+
+def _with_checksum(config: dict[str, Any]) -> str:
+    """Return the text of a configuration, with the checksum of what it says."""
+    config = json.loads(json.dumps(config))  # as it will be read: names of fields are strings
+    checksums = config["checksums"] | {CONFIG: _checksum_of_config(config)}
+    return json.dumps(config | {"checksums": checksums}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _checksum_of_config(config: Any) -> str:
+    """Return the checksum of all that a configuration says but this very checksum.
+
+    It is of the values, in one order and spelling, so that it holds however the file is laid out.
+    """
+    if isinstance(config, dict) and isinstance(config.get("checksums"), dict):
+        others = {name: c for name, c in config["checksums"].items() if name != CONFIG}
+        config = config | {"checksums": others}
+    return _checksum(json.dumps(config, sort_keys=True, separators=(",", ":")).encode())
 
 
 def _checksum(content: bytes) -> str:

@@ -24,7 +24,7 @@ from models.forward import Program
 _EVENTS = {
     "text/event-stream": {
         "schema": {
-            "type": "string",
+            # Of no type: some read a schema as that of the whole stream, others as an event's.
             "description": "If `stream` is true: an event `text` with `index` and `text` for each "
             "word, then an event `done` with the whole answer, or `error` with a problem.",
         },

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import BPE, WordLevel
 
-from models.checkpoint import load_checkpoint, save_checkpoint
+from models.checkpoint import load_checkpoint, save_checkpoint, update_details
 from models.errors import (
     CheckpointError,
     CorruptFileError,
@@ -56,7 +56,10 @@ def refused(folder, error, *said):
 
 
 def with_config(sound, **changed):
-    return sound | {CONFIG: json.dumps(json.loads(sound[CONFIG]) | changed).encode()}
+    """Change the configuration, which says nothing of its own checksum: as older ones do."""
+    config = json.loads(sound[CONFIG])
+    del config["checksums"][CONFIG]
+    return sound | {CONFIG: json.dumps(config | changed).encode()}
 
 
 def with_network(sound, **changed):
@@ -105,6 +108,53 @@ def test_a_flipped_byte(tmp_path, sound, name):
     content[-10] ^= 1
     write(tmp_path, sound | {name: bytes(content)}, vouched=False)
     refused(tmp_path, CorruptFileError, name)
+
+
+def changes(value, path=()):
+    """Yield a copy of a configuration for each value in it, that one changed, and its path."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in items:
+        copy = dict(value) if isinstance(value, dict) else list(value)
+        if isinstance(inner, dict | list):
+            for changed, where in changes(inner, (*path, key)):
+                copy[key] = changed
+                yield copy.copy(), where
+        else:
+            if isinstance(inner, bool):
+                copy[key] = not inner
+            else:
+                copy[key] = inner + 1 if isinstance(inner, int | float) else inner + "x"
+            yield copy, (*path, key)
+
+
+def test_any_other_value_in_the_configuration_is_refused(tmp_path, sound):
+    config = json.loads(sound[CONFIG])
+    changed = {where: copy for copy, where in changes(config)}
+    assert {("temperature",), ("network", "hidden_size"), ("checksums", CONFIG)} <= changed.keys()
+    for copy in changed.values():
+        write(tmp_path, sound | {CONFIG: json.dumps(copy).encode()}, vouched=False)
+        refused(tmp_path, CheckpointError, CONFIG)
+    for name in config["checksums"]:
+        checksums = {n: c for n, c in config["checksums"].items() if n != name} | {name + "x": "0"}
+        copy = config | {"checksums": checksums}
+        write(tmp_path, sound | {CONFIG: json.dumps(copy).encode()}, vouched=False)
+        refused(tmp_path, CorruptFileError, CONFIG)
+
+
+def test_a_configuration_in_another_layout_is_the_same(tmp_path, sound):
+    config = json.loads(sound[CONFIG])
+    again = dict(reversed(config.items()))
+    write(tmp_path, sound | {CONFIG: json.dumps(again).encode()}, vouched=False)
+    assert load_checkpoint(tmp_path).temperature == config["temperature"]
+
+
+def test_a_configuration_of_before_it_had_a_checksum_is_loaded(tmp_path, sound):
+    write(tmp_path, with_config(sound, temperature=1.25), vouched=False)
+    assert load_checkpoint(tmp_path).temperature == 1.25
+    update_details(tmp_path, {"metrics": {10: 1, 9: 2}, "from": ("a", "b")})
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.details == {"metrics": {"10": 1, "9": 2}, "from": ["a", "b"]}
+    assert CONFIG in json.loads((tmp_path / CONFIG).read_text())["checksums"]
 
 
 class Bomb:
