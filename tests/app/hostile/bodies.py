@@ -66,6 +66,7 @@ ANYWHERE = {
     "a long name": Hostile(json.dumps({CANARY * 5000: 1}).encode(), (422,)),
     "many names": Hostile(json.dumps({f"a{i}": i for i in range(50_000)}).encode(), (422,)),
 }
+DEEP_FAULTS = json.dumps({"candidates": [{f"a{i}": i for i in range(50_000)}]}).encode()
 
 # In the place of any field's value.
 VALUES: dict[str, tuple[str, tuple[int, ...]]] = {

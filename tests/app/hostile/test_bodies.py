@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from app.application import create_app
 from app.settings import Settings
 from tests.app.conftest import SUBWORD, WORD, wait_until_ready
-from tests.app.hostile.bodies import ANYWHERE, CANARY, GOOD, TEXTS, VALUES
+from tests.app.hostile.bodies import ANYWHERE, CANARY, DEEP_FAULTS, GOOD, TEXTS, VALUES
 
 JSON = {"content-type": "application/json"}
 
@@ -67,6 +67,15 @@ def test_what_no_endpoint_takes(client: TestClient, json_paths, name):
         check(response, hostile.statuses, hostile.body)
         if name != "a long name":  # the name of an unknown field is told, as far as it is short
             assert CANARY not in response.text
+
+
+@pytest.mark.parametrize("body", [DEEP_FAULTS, ANYWHERE["many names"].body])
+def test_fifty_thousand_faults_are_counted_and_not_told(client: TestClient, body):
+    response = client.post("/rank", content=body, headers=JSON)
+    check(response, (422,), body)
+    (error,) = response.json()["errors"]
+    assert error["field"] == "body"
+    assert error["message"].startswith("5000")
 
 
 @pytest.mark.parametrize("name", VALUES)

@@ -1,0 +1,124 @@
+"""So much a minute and no more; the right host; proxies believed where that is set."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.application import create_app
+from app.keys import new_key
+from app.settings import Settings
+from tests.app.conftest import wait_until_ready
+
+KEY, STORED = new_key("phone")
+OTHER, STORED_OTHER = new_key("tablet")
+
+
+@contextmanager
+def service(models_dir, **settings) -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(models_dir=models_dir, **settings))) as client:
+        wait_until_ready(client)
+        yield client
+
+
+def check_limited(response, most: float = 61) -> int:
+    assert response.status_code == 429
+    assert response.headers["content-type"] == "application/problem+json"
+    seconds = int(response.headers["retry-after"])
+    assert 1 <= seconds <= most
+    return seconds
+
+
+def test_requests_a_minute_are_counted_for_each_key(models_dir):
+    keys = f"{STORED.line()} {STORED_OTHER.line()}"
+    with service(models_dir, api_keys=keys, requests_per_minute=3) as client:
+        for _ in range(3):
+            assert client.get("/models", headers={"x-api-key": KEY}).status_code == 200
+        check_limited(client.get("/models", headers={"x-api-key": KEY}))
+        assert client.get("/models", headers={"x-api-key": OTHER}).status_code == 200
+        assert client.get("/models").status_code == 401
+        assert client.get("/health").status_code == 200
+
+
+def test_the_minute_ends_when_it_is_said_to(models_dir, monkeypatch):
+    with service(models_dir, requests_per_minute=1) as client:
+        assert client.get("/models").status_code == 200
+        seconds = check_limited(client.get("/models"))
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + seconds - 3)
+        check_limited(client.get("/models"))
+        monkeypatch.setattr(time, "time", lambda: now + seconds + 0.01)
+        assert client.get("/models").status_code == 200
+
+
+def test_items_a_minute_are_texts_and_continuations(models_dir):
+    with service(models_dir, items_per_minute=10) as client:
+
+        def score(texts: int):
+            return client.post("/score", json={"text": ["we"] * texts})
+
+        assert score(6).status_code == 200
+        check_limited(score(5))  # and is not counted
+        assert score(4).status_code == 200
+        for path, body in {
+            "/next-word": {"text": "we"},
+            "/rank": {"candidates": [{"text": "we"}]},
+            "/generate": {"text": "we", "stream": True},
+        }.items():
+            check_limited(client.post(path, json=body))
+        assert client.post("/tokenize", json={"text": "we"}).status_code == 200
+
+
+def test_a_request_of_more_than_a_minutes_items_takes_them_all(models_dir):
+    with service(models_dir, items_per_minute=10) as client:
+        assert client.post("/score", json={"text": ["we"] * 50}).status_code == 200
+        check_limited(client.post("/score", json={"text": "we"}))
+
+
+def test_limits_and_hosts_are_declared(models_dir):
+    with service(models_dir, requests_per_minute=9, allowed_hosts="testserver") as client:
+        for path, item in client.get("/openapi.json").json()["paths"].items():
+            for operation in item.values():
+                declared = operation["responses"].keys() & {"421", "429"}
+                assert declared == (set() if path in ("/health", "/ready") else {"421", "429"})
+
+
+def test_without_limits_nothing_stands_in_the_way(models_dir):
+    with service(models_dir) as client:
+        assert type(client.app._front._app).__name__ == "DirectRoutes"
+        assert {client.get("/models").status_code for _ in range(50)} == {200}
+
+
+HOSTS = "Example.com, *.example.org [::1]"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("example.com", 200),
+        ("EXAMPLE.com:8000", 200),
+        ("a.example.org", 200),
+        ("a.b.example.org:1", 200),
+        ("[::1]:8000", 200),
+        ("example.org", 421),
+        ("badexample.org", 421),
+        ("example.com.evil.net", 421),
+        ("evil.net:example.com", 421),
+        ("evil.net", 421),
+        ("", 421),
+        ("*.example.org", 200),
+        ("[::2]", 421),
+        ("example.com\u00e9", 421),
+    ],
+)
+def test_only_the_allowed_hosts_are_answered_for(models_dir, host, status):
+    with service(models_dir, allowed_hosts=HOSTS) as client:
+        response = client.get("/models", headers=[(b"host", host.encode("latin-1"))])
+        assert response.status_code == status
+        if host and status == 421:
+            assert response.headers["content-type"] == "application/problem+json"
+            assert host not in response.text
+        # Who watches over the service asks by its address.
+        assert client.get("/health", headers={"host": "10.0.0.7"}).status_code == 200
