@@ -22,6 +22,7 @@ from app.middleware import RequestMiddleware
 from app.registry import Registry
 from app.reloading import Reloading
 from app.routes.admin import admin_routes
+from app.routes.bulk import bulk_routes
 from app.routes.openai import openai_routes
 from app.routes.questions import question_routes
 from app.routes.service import service_routes
@@ -107,6 +108,7 @@ def create_app(settings: Settings, siblings: Siblings | None = None) -> Service:
     errors.install(app)
     routers = (
         question_routes(settings, registry, asked),
+        bulk_routes(settings, registry, asked),
         token_routes(settings, registry),
         service_routes(registry, metrics, siblings),
         admin_routes(settings, registry, reloading),

@@ -111,6 +111,8 @@ class Protocol(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             self._in_head, self._in_body = False, True
             self._stage += 1
+            # So that an answer without an end can see that nobody takes it any more.
+            self.scope["nextword.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -92,7 +92,13 @@ class Settings(BaseSettings):
         3, ge=0, le=16, description="likely next keystrokes to read for while nobody asks"
     )
 
-    max_body_bytes: int = Field(1 << 20, ge=1, description="bytes of one request's body")
+    bulk_lines: int = Field(
+        256, ge=128, le=65_536, description="lines of a bulk request read before one is answered"
+    )
+
+    max_body_bytes: int = Field(
+        1 << 20, ge=1, description="bytes of one request's body, or of one line in bulk"
+    )
     max_text_characters: int = Field(16_384, ge=1, description="characters of one text")
     max_word_characters: int = Field(64, ge=1, description="characters of a word or prefix")
     max_texts: int = Field(256, ge=1, description="texts to score or rank in one request")

@@ -12,10 +12,18 @@ from app.application import create_app
 class Caller:
     """Sends one POST request as a server would, and collects what comes back."""
 
-    def __init__(self, app: Any, path: str, body: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        app: Any,
+        path: str,
+        body: dict[str, Any],
+        *,
+        raw: bytes | None = None,
+        content_type: bytes = b"application/json",
+    ) -> None:
         self.status: int | None = None
         self.chunks: asyncio.Queue[bytes] = asyncio.Queue()
-        self._body: bytes | None = orjson.dumps(body)
+        self._body: bytes | None = orjson.dumps(body) if raw is None else raw
         self._gone = asyncio.Event()
         scope = {
             "type": "http",
@@ -27,7 +35,7 @@ class Caller:
             "query_string": b"",
             "root_path": "",
             "scheme": "http",
-            "headers": [(b"content-type", b"application/json")],
+            "headers": [(b"content-type", content_type)],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),
         }
