@@ -6,6 +6,7 @@ Whatever takes long to import is imported inside the commands, so that ``--help`
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 
 USER_ERROR = 2  # exit code
+FAULTY_LINES = 1  # the same
 
 Model = Annotated[
     str | None,
@@ -119,8 +121,22 @@ def next_(
 
 @app.command()
 def score(
-    text: Annotated[list[str], typer.Argument(help="A sentence, or several.")],
+    text: Annotated[list[str] | None, typer.Argument(help="A sentence, or several.")] = None,
     model: Model = None,
+    source: Annotated[
+        str | None, typer.Option("--input", help="Score each line of a file; - is standard input.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--output", help="Where a row for each line goes; - is standard output.")
+    ] = "-",
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="Of the input: jsonl, parquet, text; else by its name."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on behind the last whole row of the output.")
+    ] = False,
+    url: Annotated[str | None, typer.Option(help="Ask this service; loads no model.")] = None,
     context: Annotated[str, typer.Option(help="Given before each, not scored.")] = "",
     tokens: Annotated[bool, typer.Option("--tokens", help="Report each word.")] = False,
     bos: Annotated[bool, typer.Option(help="The text begins a sentence.")] = True,
@@ -128,8 +144,28 @@ def score(
     history: History = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Tell how likely sentences are; colours show how much each word surprises."""
+    """Tell how likely sentences are; colours show how much each word surprises.
+
+    With --input every line of a file, whatever its size; exit status 1 if a line was faulty.
+    """
     with _user_errors():
+        if source is not None:
+            if text or as_json:
+                _fail("--input stands in the place of texts, and its rows are always JSON")
+            if history is not None:
+                _fail("--history belongs to texts, not to --input")
+            from app.cli_score import score_file
+
+            options = {"context": context, "bos": bos, "eos": eos, "tokens": tokens}
+            load = partial(_load, model)
+            files = (source, target, form)
+            if score_file(*files, resume=resume, url=url, model=model, options=options, load=load):
+                raise typer.Exit(FAULTY_LINES)
+            return
+        if target != "-" or form or resume:
+            _fail("--output, --format and --resume belong to --input")
+        if not text:
+            _fail("Missing argument TEXT, or --input FILE")
         from app.schemas.requests import ScoreRequest
 
         detail = tokens or not as_json  # the colours need each word
@@ -141,12 +177,18 @@ def score(
             tokens=detail,
             history=_read_history(history),
         )
-        loaded = _load(model)
-        from app.answers import score_answer
-        from app.cli_tables import print_scores
-        from models.forward import run
+        if url is not None:
+            from app.cli_score import ask_scores
 
-        answer = run(score_answer(loaded, query), loaded)
+            answer = ask_scores(url, model, query)
+        else:
+            loaded = _load(model)
+            from app.answers import score_answer
+            from models.forward import run
+
+            answer = run(score_answer(loaded, query), loaded)
+        from app.cli_tables import print_scores
+
         _print_json(answer) if as_json else print_scores(answer, words=tokens)
 
 
@@ -266,7 +308,7 @@ def _read_history(path: Path | None) -> str:
 def _print_json(answer: dict[str, Any]) -> None:
     import orjson
 
-    sys.stdout.write(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode() + "\n")
+    sys.stdout.write(orjson.dumps(answer, default=dict, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
 def _fail(message: str) -> NoReturn:

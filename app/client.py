@@ -171,15 +171,19 @@ class Client:
         """
         return map(_row, self.score_lines(map(_dumped, lines)))
 
-    def score_lines(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+    def score_lines(self, lines: Iterable[bytes], first: int = 1) -> Iterator[bytes]:
         """Yield a row of JSON for each line of JSON, without line ends; see `score_bulk`.
+
+        Args:
+            lines: Of which each is a line of `/score/bulk`.
+            first: Number of the first, which its row tells.
 
         Raises:
             ValueError: A line contains a line break.
         """
         coming: deque[Future[list[bytes]]] = deque()
         with ThreadPoolExecutor(_PAGES) as pool:
-            for page in _pages(lines):
+            for page in _pages(lines, first):
                 coming.append(pool.submit(self._score_page, page))
                 if len(coming) > _PAGES:
                     yield from coming.popleft().result()
@@ -405,8 +409,8 @@ def _row(row: bytes) -> Row:
     return (BulkError if "error" in content else BulkScore).model_validate(content)
 
 
-def _pages(lines: Iterable[bytes]) -> Iterator[Page]:
-    cutter = PageCutter()
+def _pages(lines: Iterable[bytes], first: int = 1) -> Iterator[Page]:
+    cutter = PageCutter(first)
     for line in lines:
         if page := cutter.add(line):
             yield page

@@ -240,9 +240,10 @@ class Page:
 class PageCutter:
     """Cuts lines into pages that the service takes whole."""
 
-    def __init__(self) -> None:
-        """Begin with line 1."""
-        self._first, self._lines, self._size = 1, list[bytes](), 0
+    def __init__(self, first: int = 1) -> None:
+        """Begin with the line of this number."""
+        self._first, self._size = first, 0
+        self._lines: list[bytes] = []
 
     def add(self, line: bytes) -> Page | None:
         """Return the page that ends with this line, if one does.

@@ -261,7 +261,10 @@ def test_who_is_sent_away_for_long_is_told(waits, use_async):
 )
 def test_what_will_not_change_is_not_asked_again(waits, use_async, answer):
     with pytest.raises(ServiceError) as raised:
-        ready(scripted(answer), use_async=use_async)
+        ready(
+            scripted(httpx.Response(answer.status_code, content=answer.content)),
+            use_async=use_async,
+        )
     assert raised.value.status == answer.status_code
     assert str(raised.value).startswith(str(answer.status_code))
     assert waits == []
