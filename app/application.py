@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import errors
+from app.cors import allow_origins
 from app.direct import DirectRoutes
 from app.driver import Driver
 from app.engine.engine import Engine
@@ -21,6 +22,7 @@ from app.metrics import Metrics
 from app.middleware import RequestMiddleware
 from app.registry import Registry
 from app.reloading import Reloading
+from app.routes.aac import aac_routes
 from app.routes.admin import admin_routes
 from app.routes.bulk import bulk_routes
 from app.routes.openai import openai_routes
@@ -56,6 +58,7 @@ class Service(FastAPI):
         if keyring or settings.allowed_hosts or settings.requests_per_minute:
             requests = _rate_limit(settings.requests_per_minute, "requests")
             inner = Gate(inner, settings, keyring, requests)
+        inner = allow_origins(inner, settings.cors_origins)
         self._front = RequestMiddleware(inner, metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,6 +116,7 @@ def create_app(settings: Settings, siblings: Siblings | None = None) -> Service:
         service_routes(registry, metrics, siblings),
         admin_routes(settings, registry, reloading),
         openai_routes(settings, registry, asked),
+        aac_routes(settings, registry, asked),
     )
     for router in routers:
         app.include_router(router)

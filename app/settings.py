@@ -88,6 +88,11 @@ class Settings(BaseSettings):
         256, ge=0, description="MiB a model for what was read, so that it is not read again"
     )
 
+    cors_origins: str = Field(
+        "",
+        description="origins whose pages may ask from a browser, by commas; * is any, empty none",
+    )
+
     read_ahead: int = Field(
         3, ge=0, le=16, description="likely next keystrokes to read for while nobody asks"
     )

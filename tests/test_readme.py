@@ -132,6 +132,8 @@ def test_the_service_answers_as_shown() -> None:
     assert answers[2]["results"][0]["index"] == 1  # type: ignore[index]
     assert answers[3]["results"][0]["text"]  # type: ignore[index]
     assert answers[4]["predictions"][0]["word"] == "Zwolle"  # type: ignore[index]
+    completed = answers[5]["choices"][0]  # type: ignore[index]
+    assert completed["text"] == answers[3]["results"][0]["text"]  # type: ignore[index]
 
 
 def test_the_command_line(folder: Path) -> None:

@@ -25,6 +25,8 @@ ROUTES = {
     ("post", "/v1/completions"),
     ("get", "/v1/models"),
     ("get", "/v1/models/{name}"),
+    ("get", "/word/predict"),
+    ("get", "/character/predict"),
 }
 QUESTIONS = ("/next-word", "/score", "/rank", "/generate")
 
@@ -93,6 +95,7 @@ def test_every_operation_declares_its_answers(openapi, method, path):
         assert operation["requestBody"]["required"]
     elif path not in ("/health", "/metrics"):
         expected |= {"503"} if path in ("/models", "/ready") else {"404", "422", "503"}
+        expected |= {"429"} if path.endswith("/predict") else set()
     assert operation["responses"].keys() == expected
     for status, response in operation["responses"].items():
         content = response["content"]

@@ -1,0 +1,207 @@
+"""Which character comes next: its probability, summed over the ways in which tokens go on.
+
+What is typed fixes the bytes of its tokens (`models.tokenizers.joined`) but for the end of its last
+word, which may go on or be finished. A search over the tokens that fit leads, at each of its nodes,
+to the next character, or to a token that does not tell it yet: a finished word, behind which a
+space or a mark that touches it comes.
+"""
+
+import heapq
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
+from typing import Literal
+
+import numpy as np
+
+from models.errors import InvalidRequestError
+from models.forward import Forward, Pass, Program, read
+from models.language_model import LanguageModel
+from models.networks import State
+from models.prefix import split_prefix
+from models.tokenizers import Tokenizer
+from models.tokenizers.joined import JOIN, JoinedTokenizer
+
+_JOIN = JOIN.encode()
+_BATCH = 8  # nodes read together
+_TOLERANCE = 1e-4  # share of the probability that may stay unread
+_MOST_READ = 256  # nodes
+
+# Where in the bytes of tokens a text ends: at the start of a unit, within one, behind a join mark
+# within one, behind a finished one, behind that and a join mark, or where the next one touches it.
+_Place = Literal["start", "within", "joining", "ended", "marked", "touching"]
+# What a token leads to: a character, or "" for one that it does not tell; another place; or None
+# where it does not agree with what is typed.
+_Outcome = str | tuple[_Place] | None
+
+
+@dataclass(frozen=True)
+class Character:
+    """A character that may come next, its probability and the natural logarithm of that."""
+
+    text: str
+    probability: float
+    log_prob: float
+
+
+def next_character(model: LanguageModel, text: str) -> Program[list[Character]]:
+    """Find the probability of each next character, most probable first.
+
+    The rest of the probability, up to 1, is the end of the sentence, characters that take more than
+    one token to tell, and what the search left unread: a ten-thousandth at most, unless the model is
+    so undecided that it gives up before.
+
+    Args:
+        model: Whose distribution is asked for.
+        text: All that was typed. Behind white space, or nothing, a word begins.
+
+    Raises:
+        InvalidRequestError: The model's tokenizer does not keep which words touch.
+    """
+    tokenizer = model.tokenizer
+    if not isinstance(tokenizer, JoinedTokenizer):
+        raise InvalidRequestError("model", "must have a tokenizer of kind word or subword")
+    *before, typed = re.split(r"(\s)", text)
+    context = "".join(before)
+    prefix = split_prefix(tokenizer, typed, words_only=False)
+    row = [*tokenizer.encode_context(context), *prefix.head_ids]
+    root = yield from read(row, None)
+
+    stem = tokenizer.beginning(prefix.stem)
+    if prefix.head_ids and not tokenizer.is_word(prefix.stem):
+        stem = _JOIN + stem  # a mark that touches what stands before it
+    search = _Search(tokenizer)
+    search.expand(root, 0.0, "start", stem)
+    while batch := search.next_batch():
+        passes = yield [Forward((token_id,), state) for _, _, state, token_id, _, _ in batch]
+        for (cost, _, _, _, place, rest), result in zip(batch, passes, strict=True):
+            search.expand(result, -cost, place, rest)
+    return search.characters()
+
+
+class _Search:
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._mass: defaultdict[str, float] = defaultdict(float)
+        self._total = 0.0  # of all that agrees with what is typed
+        self._read = 0
+        self._ties = count()
+        self._heap: list[tuple[float, int, State, int, _Place, bytes]] = []
+
+    def next_batch(self) -> list[tuple[float, int, State, int, _Place, bytes]]:
+        """Return the most probable tokens that do not tell the character yet."""
+        open_mass = sum(math.exp(-entry[0]) for entry in self._heap)
+        if open_mass <= _TOLERANCE * (self._total + open_mass) or self._read >= _MOST_READ:
+            return []
+        batch = [heapq.heappop(self._heap) for _ in range(min(_BATCH, len(self._heap)))]
+        self._read += len(batch)
+        return batch
+
+    def expand(self, here: Pass, log_prob: float, place: _Place, rest: bytes) -> None:
+        """Follow all tokens behind a node; ``rest`` is what they must begin with."""
+        probabilities = np.exp(here.log_probs.numpy().astype(np.float64) + log_prob)  # (V,)
+        if rest:
+            self._cover(here, probabilities, rest)
+            return
+        characters, groups, followed = _outcomes(self._tokenizer, place)
+        mass = np.bincount(groups, weights=probabilities, minlength=len(characters) + 1)
+        for character, share in zip(characters, mass.tolist(), strict=False):
+            self._mass[character] += share
+            self._total += share
+        for token_id, to in followed:
+            self._follow(here, float(probabilities[token_id]), token_id, to, b"")
+        if place == "ended":  # the sentence may end here; nothing else is left out by what is typed
+            self._total += float(probabilities[self._tokenizer.eos_id])
+
+    def _cover(self, here: Pass, probabilities: np.ndarray, rest: bytes) -> None:
+        for token_id in self._tokenizer.completions(rest).tolist():
+            more = _written(self._tokenizer, token_id)[len(rest) :]
+            outcome = _follow("within", more)
+            share = float(probabilities[token_id])
+            if isinstance(outcome, tuple):
+                self._follow(here, share, token_id, outcome[0], b"")
+            else:
+                self._total += share
+                if outcome is not None:
+                    self._mass[outcome] += share
+        for token_id in self._tokenizer.beginnings(rest):
+            left = rest[len(self._tokenizer.pieces[token_id]) :]
+            self._follow(here, float(probabilities[token_id]), token_id, "start", left)
+
+    def _follow(self, here: Pass, share: float, token_id: int, to: _Place, rest: bytes) -> None:
+        if share > 0:
+            entry = (-math.log(share), next(self._ties), here.state, token_id, to, rest)
+            heapq.heappush(self._heap, entry)
+
+    def characters(self) -> list[Character]:
+        """Return the characters, given what is typed."""
+        total = self._total + sum(math.exp(-e[0]) for e in self._heap if not e[5])
+        found = [
+            Character(text, share / total, math.log(share / total))
+            for text, share in self._mass.items()
+            if text and share > total * 1e-12
+        ]
+        return sorted(found, key=lambda character: (-character.probability, character.text))
+
+
+def _written(tokenizer: Tokenizer, token_id: int) -> bytes:
+    end = b" " if tokenizer.is_word_end[token_id] else b""
+    return tokenizer.pieces[token_id] + end
+
+
+@lru_cache(maxsize=64)
+def _outcomes(
+    tokenizer: Tokenizer, place: _Place
+) -> tuple[list[str], np.ndarray, list[tuple[int, _Place]]]:
+    """Return what each token leads to from a place.
+
+    Returns:
+        The characters; for each token (V,) the index of its character, or their number if it has
+        none; and the tokens that lead to another place.
+    """
+    outcomes = [_follow(place, _written(tokenizer, i)) for i in range(tokenizer.vocab_size)]
+    outcomes[tokenizer.eos_id] = None
+    if tokenizer.unk_id is not None and place != "ended":
+        outcomes[tokenizer.unk_id] = ""
+    characters = sorted({outcome for outcome in outcomes if isinstance(outcome, str)})
+    index = {character: i for i, character in enumerate(characters)}
+    groups = [index.get(o, len(index)) if isinstance(o, str) else len(index) for o in outcomes]
+    followed = [(i, o[0]) for i, o in enumerate(outcomes) if isinstance(o, tuple)]
+    return characters, np.array(groups), followed
+
+
+def _follow(place: _Place, written: bytes) -> _Outcome:
+    """Return the first character that bytes add to the text, or the place that they lead to."""
+    for i in range(len(written)):
+        byte = written[i : i + 1]
+        if place == "ended":
+            if byte != _JOIN:
+                return " "
+            place = "marked"
+        elif place == "within" and byte == b" ":
+            place = "ended"
+        elif place == "within" and byte == _JOIN:
+            place = "joining"
+        elif place == "joining":
+            if byte != b" ":
+                return ""  # a join mark in the text itself
+            place = "touching"
+        elif byte in (b" ", _JOIN):
+            # An empty unit; behind a space that was typed none can touch what stands before.
+            return None if place == "start" else ""
+        else:
+            return _character(written[i:])
+    return (place,)
+
+
+def _character(written: bytes) -> str:
+    """Return the character that bytes begin with; nothing where it takes more of them."""
+    first = written[0]
+    length = 1 if first < 0x80 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4
+    try:
+        return written[:length].decode()
+    except UnicodeDecodeError:
+        return ""

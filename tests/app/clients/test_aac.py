@@ -1,0 +1,166 @@
+"""Keyboards that speak Imagineville's API, and pages that ask from a browser."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from app.application import create_app
+from app.settings import Settings
+from models.forward import run
+from models.language_model import LanguageModel
+from models.next_character import next_character
+from models.next_word import next_word
+from models.search import Search
+from tests.app.clients.oracle import distributions
+from tests.app.conftest import SUBWORD, WORD, wait_until_ready
+from tests.models.helpers import model_of
+
+Models = dict[str, LanguageModel]
+PAGE = "https://keyboard.example"
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "prefix", "num"),
+    [
+        ({"left": "my sister", "prefix": "so", "num": 3}, "my sister", "so", 3),
+        ({"left": "my sister "}, "my sister ", "", 5),
+        ({"left": "my", "prefix": "sister so"}, "my sister", "so", 5),
+        ({"left": "my sister", "prefix": " "}, "my sister ", "", 5),
+        ({"right": "x", "vocab": "100k", "sort": "logprob", "safe": "on", "lang": "en"}, "", "", 5),
+        ({"left": "we", "model": WORD}, "we", "", 5),
+    ],
+)
+def test_words_are_those_of_the_model(client: TestClient, models: Models, asked, text, prefix, num):
+    model = models[asked.get("model", SUBWORD)]
+    answer = client.get("/word/predict", params=asked)
+    assert answer.status_code == 200
+    expected = run(next_word(model, text, prefix=prefix, top_k=num), model).predictions
+    assert answer.json()["words"] == [word.word for word in expected]
+    assert answer.json()["results"] == [
+        {"text": word.word, "logProb": pytest.approx(word.log_prob, abs=1e-5)} for word in expected
+    ]
+    assert len(expected) == num or model.name == WORD
+
+
+@pytest.mark.parametrize(
+    ("params", "status"),
+    [
+        ({"num": 0}, 422),
+        ({"num": "many"}, 422),
+        ({"num": 10**6}, 422),
+        ({"left": "a" * 3000}, 422),
+        ({"prefix": "a" * 65}, 422),
+        ({"model": "nobody"}, 404),
+    ],
+)
+def test_what_cannot_be_asked_is_a_problem(client: TestClient, params, status):
+    answer = client.get("/word/predict", params=params)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    if "prefix" not in params:
+        assert client.get("/character/predict", params=params).status_code == status
+
+
+def test_characters_over_http(client: TestClient, models: Models):
+    model = models[SUBWORD]
+    answer = client.get("/character/predict", params={"left": "my sister so"}).json()
+    expected = run(next_character(model, "my sister so"), model)
+    assert answer["results"] == [
+        {"text": c.text, "logProb": pytest.approx(c.log_prob, abs=1e-5)} for c in expected
+    ]
+    few = client.get("/character/predict", params={"left": "my sister so", "num": 2}).json()
+    assert few["results"] == answer["results"][:2]
+
+
+def begin_mass(model: LanguageModel, context: str, prefix: str) -> float:
+    """Return the probability that the next word begins so, over all ways of writing it."""
+    tokenizer = model.tokenizer
+
+    def program():
+        root = yield from _read(tokenizer.encode_context(context))
+        search = Search(tokenizer, limit=1, prefix=tokenizer.beginning(prefix))
+        return (yield from search.run(root))
+
+    return math.exp(run(program(), model).prefix_log_prob)
+
+
+def _read(token_ids):
+    from models.forward import read
+
+    return (yield from read(token_ids, None))
+
+
+@pytest.mark.parametrize("kind", ["lstm", "transformer"])
+@pytest.mark.parametrize("tokenizer", ["subword", "word"])
+def test_letters_have_the_share_of_the_words_that_go_on_so(kind, tokenizer):
+    model = model_of(kind, tokenizer)
+    # A random model spreads its probability over so many spellings that the search gives up early.
+    for context, stem in (("the cat ", "s"), ("the ", "compu")):
+        found = {c.text: c.probability for c in run(next_character(model, context + stem), model)}
+        whole = begin_mass(model, context, stem)
+        seen = 0
+        for letter in "aeidnt":
+            share = begin_mass(model, context, stem + letter) / whole
+            assert found.get(letter, 0.0) == pytest.approx(share, abs=2e-3)
+            seen += share > 1e-3
+        assert seen >= (tokenizer == "subword")
+        assert 0.5 < sum(found.values()) <= 1 + 1e-6
+
+
+def test_behind_a_word_comes_a_space_a_mark_or_the_end():
+    model = model_of("lstm", "word")
+    tokenizer = model.tokenizer
+    row = tokenizer.encode_context("the cat sees a room")
+    first = np.exp(distributions(model, row)[-2].astype(float))
+    behind = np.exp(distributions(model, row)[-1].astype(float))
+    joined = np.array([piece.startswith(b"\x01") for piece in tokenizer.pieces])
+    longer = np.array([re.match(rb"room.", piece) is not None for piece in tokenizer.pieces])
+    word = first[row[-1]]
+    finished = word / (word + first[longer].sum())
+    found = {
+        c.text: c.probability for c in run(next_character(model, "the cat sees a room"), model)
+    }
+    space = behind[~joined].sum() - behind[tokenizer.eos_id]
+    assert found[" "] == pytest.approx(finished * space, rel=1e-4)
+    for mark in ".!":
+        ids = [i for i, p in enumerate(tokenizer.pieces) if p.startswith(b"\x01" + mark.encode())]
+        assert found[mark] == pytest.approx(finished * behind[ids].sum(), rel=1e-4)
+    total = sum(found.values()) + finished * behind[tokenizer.eos_id]
+    assert total == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "\n", "Hello,", "(", "don'", "e-", "\x01", "a\x010", "我", "🙂", "x" * 80, "</s>"],
+)
+def test_any_text_has_a_next_character(models: Models, text):
+    for model in models.values():
+        found = run(next_character(model, text), model)
+        assert sum(c.probability for c in found) <= 1 + 1e-6
+        assert all(len(c.text) == 1 and c.log_prob <= 1e-9 for c in found)
+
+
+def test_pages_of_other_origins_are_refused_unless_allowed(client: TestClient, models_dir):
+    ask = {"origin": PAGE, "access-control-request-method": "GET"}
+    assert "access-control-allow-origin" not in client.get("/health", headers=ask).headers
+    assert client.options("/word/predict", headers=ask).status_code == 405
+    settings = Settings(models_dir=models_dir, cors_origins=f"{PAGE}/, http://127.0.0.1:3000")
+    with TestClient(create_app(settings)) as allowed:
+        wait_until_ready(allowed)
+        answer = allowed.get("/word/predict", headers=ask)
+        assert answer.headers["access-control-allow-origin"] == PAGE
+        assert answer.json()["words"]
+        assert answer.headers["x-request-id"]
+        preflight = allowed.options(
+            "/v1/completions", headers=ask | {"access-control-request-method": "POST"}
+        )
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-origin"] == PAGE
+        other = allowed.get("/word/predict", headers={"origin": "https://other.example"})
+        assert "access-control-allow-origin" not in other.headers
+    with TestClient(create_app(Settings(models_dir=models_dir, cors_origins="*"))) as anybody:
+        answer = anybody.get("/health", headers={"origin": "https://other.example"})
+        assert answer.headers["access-control-allow-origin"] == "*"
