@@ -32,6 +32,7 @@ from app.routes.tokens import token_routes
 from app.schemas.responses import Problem
 from app.settings import Settings
 from app.siblings import Siblings
+from app.telemetry import Tracing
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -51,7 +52,12 @@ class Service(FastAPI):
     """FastAPI behind what happens to every request, and behind the short way past it."""
 
     def build_front(
-        self, routes: Sequence[BaseRoute], metrics: Metrics, settings: Settings, keyring: Keyring
+        self,
+        routes: Sequence[BaseRoute],
+        metrics: Metrics,
+        settings: Settings,
+        keyring: Keyring,
+        tracing: Tracing | None,
     ) -> None:
         """Let requests in, those for ``routes`` by the short way where they need no more."""
         inner: ASGIApp = DirectRoutes(super().__call__, routes)
@@ -59,7 +65,9 @@ class Service(FastAPI):
             requests = _rate_limit(settings.requests_per_minute, "requests")
             inner = Gate(inner, settings, keyring, requests)
         inner = allow_origins(inner, settings.cors_origins)
-        self._front = RequestMiddleware(inner, metrics)
+        self._front: ASGIApp = RequestMiddleware(inner, metrics)
+        if tracing is not None:
+            self._front = tracing.wrap(self._front)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the application's beginning and end."""
@@ -69,10 +77,13 @@ class Service(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings, siblings: Siblings | None = None) -> Service:
+def create_app(
+    settings: Settings, siblings: Siblings | None = None, tracing: Tracing | None = None
+) -> Service:
     """Return the service; its models are loaded when it starts, while it answers /health.
 
-    With ``siblings``, other processes that serve the same port, it starts once they are loaded.
+    With ``siblings``, other processes that serve the same port, it starts once they are loaded;
+    with ``tracing``, each request leaves a span.
 
     Raises:
         KeysError: API keys are configured in a way that cannot be used.
@@ -80,6 +91,8 @@ def create_app(settings: Settings, siblings: Siblings | None = None) -> Service:
     registry, metrics, keyring = Registry(settings), Metrics(), load_keys(settings)
     driver = Engine(settings.limits())
     metrics.watch(lambda: _engine_metrics(driver))
+    if tracing is not None:
+        driver.watch = tracing.observe
     reloading = Reloading(registry, driver, siblings)
     metrics.watch(reloading.metrics)
     asked: Driver = driver
@@ -96,6 +109,8 @@ def create_app(settings: Settings, siblings: Siblings | None = None) -> Service:
         await reloading.close()
         await driver.close()
         await loading
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     app = Service(
         title="nextword",
@@ -121,7 +136,7 @@ def create_app(settings: Settings, siblings: Siblings | None = None) -> Service:
     for router in routers:
         app.include_router(router)
     routes = [route for router in routers for route in router.routes]
-    app.build_front(routes, metrics, settings, keyring)
+    app.build_front(routes, metrics, settings, keyring, tracing)
     app.openapi = lambda: _openapi(app, settings, keys=bool(keyring))  # type: ignore[method-assign]
     return app
 

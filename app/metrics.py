@@ -19,7 +19,7 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 # A label takes no value that a client can make up: every one is a time series for good.
-_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _OTHER_METHOD = "other"
 _OTHER_ROUTE = "other"
 
@@ -64,7 +64,7 @@ class Metrics:
             seconds: From its head to the end of the answer.
         """
         route = route or _OTHER_ROUTE
-        self._requests[route, method if method in _METHODS else _OTHER_METHOD, status] += 1
+        self._requests[route, method if method in METHODS else _OTHER_METHOD, status] += 1
         latency = self._latencies.get(route)
         if latency is None:
             latency = self._latencies[route] = _Latency()

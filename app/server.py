@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import resource
 import signal
 import sys
@@ -18,6 +19,7 @@ from app.logs import configure_logging
 from app.protocol import ConnectionBounds, protocol
 from app.settings import Settings
 from app.siblings import Siblings
+from app.telemetry import configured_tracing
 from app.workers import Supervisor, bind
 
 # Seconds after which a thread that computes in Python lets the others go on: the event loop and a
@@ -34,7 +36,7 @@ class Server(uvicorn.Server):
     def __init__(self, settings: Settings, siblings: Siblings | None = None) -> None:
         """Listen to nothing yet."""
         self._settings, self._siblings = settings, siblings
-        self._app = create_app(settings, siblings)
+        self._app = create_app(settings, siblings, configured_tracing(os.environ))
         self._reload_wanted = False
         self._reload: asyncio.Task[None] | None = None
         bounds = ConnectionBounds(

@@ -4,7 +4,7 @@ import asyncio
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from app.engine.job import Job
 from app.engine.limits import Limits
@@ -23,6 +23,8 @@ class Engine:
     def __init__(self, limits: Limits) -> None:
         """Start no thread yet."""
         self._limits = limits
+        # Told of each program that has ended: model, items, tokens computed, and the result.
+        self.watch: Callable[[LanguageModel, int, int, Any], None] | None = None
         self._workers: dict[int, Worker] = {}  # by the model's identity
         self._ending: dict[Worker, asyncio.Task[None]] = {}
         self._ended: dict[str, Stats] = {}  # of workers that have ended, by the model's name
@@ -44,11 +46,14 @@ class Engine:
         job = Job(program, items, client, small=small)
         worker = self._submit(model, job)
         timer = job.loop.call_later(self._limits.deadline, self._expire, job)
+        result: R | None = None
         try:
-            result: R = await job.future
+            result = await job.future
             return result
         finally:
             timer.cancel()
+            if self.watch is not None:
+                self.watch(model, items, job.tokens, result)
             if not job.ended:
                 worker.drop(job)
 
