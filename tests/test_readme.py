@@ -136,6 +136,15 @@ def test_the_service_answers_as_shown() -> None:
     assert completed["text"] == answers[3]["results"][0]["text"]  # type: ignore[index]
 
 
+def test_several_processes_serve() -> None:
+    (command,) = (command for command in commands() if command.startswith("scripts/serve "))
+    with serving(command, free_port()) as address:
+        deadline = time.monotonic() + 120
+        while "nextword_workers 2.0" not in httpx.get(f"{address}/metrics", timeout=60).text:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
 def test_the_command_line(folder: Path) -> None:
     lines = [command for command in commands() if command.startswith(".venv/bin/nextword ")]
     assert {shlex.split(line)[1] for line in lines} == {
