@@ -59,6 +59,8 @@ from app.schemas.responses import (
 
 __all__ = [
     "AsyncClient",
+    "BulkError",
+    "BulkScore",
     "Client",
     "ClientError",
     "Retries",

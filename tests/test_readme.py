@@ -55,6 +55,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
     (tmp_path / "valid.txt").write_text("\n".join(lines[::7]) + "\n")
     (tmp_path / "letters.txt").write_text("I booked a room in Zwolle.\n")
+    (tmp_path / "texts.txt").write_text("\n".join(lines) + "\n")
     return tmp_path
 
 
@@ -157,7 +158,9 @@ def test_the_command_line(folder: Path) -> None:
             words, cwd=folder, capture_output=True, text=True, timeout=240, env={**os.environ}
         )
         assert done.returncode == 0, f"{line}\n{done.stderr}"
-        assert done.stdout or words[1] == "train"
+        assert done.stdout or words[1] == "train" or "--output" in words
+    rows = (folder / "rows.jsonl").read_text().splitlines()
+    assert len(rows) == len((folder / "texts.txt").read_text().splitlines())
     assert (folder / "checkpoints" / "mine" / "model.safetensors").exists()
 
 

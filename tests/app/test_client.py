@@ -2,10 +2,15 @@
 
 import asyncio
 import json
+import os
 import random
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import httpx
@@ -385,9 +390,6 @@ def test_rows_that_never_come_are_an_error(waits):
 
 
 def test_the_client_loads_nothing_of_the_server():
-    import subprocess
-    import sys
-
     code = (
         "import sys, app.client\n"
         "heavy = {'torch', 'numpy', 'fastapi', 'starlette', 'uvicorn', 'tokenizers'}\n"
@@ -396,3 +398,20 @@ def test_the_client_loads_nothing_of_the_server():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_documented_example_runs(url, tmp_path: Path):  # noqa: F811
+    page = (Path(__file__).parents[2] / "docs" / "bulk.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "texts.txt").write_text("we sold coffee.\nyou\n" + "a" * 20_000)
+    code = code.replace("http://127.0.0.1:8000", url)
+    command = [sys.executable, "-c", code]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["0", "1", "2"]
+    assert float(lines[0].split()[1]) < 0
+    assert "cannot be used" in lines[2]
