@@ -5,7 +5,7 @@
     python -m app.bulk.ray --checkpoint checkpoints/everyday-lstm \
         --input s3://bucket/texts/ --output s3://bucket/rows/ --workers 8
 
-Input is Parquet or JSON lines with a column ``text`` (and, if you like, ``id``, ``context``,
+Input, whose ``--format`` must be told where its name does not, is Parquet or JSON lines with a column ``text`` (and, if you like, ``id``, ``context``,
 ``bos``, ``eos``, ``tokens``), or text files; output is Parquet with the input's columns and the
 scores beside them. Ray computes again what a worker that died had not handed over, and a block is
 written under a name of its own, so that no row is lost or doubled.
@@ -13,13 +13,14 @@ written under a name of its own, so that no row is lost or doubled.
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 import orjson
 import pyarrow
 import ray
 import ray.data
 
-from app.bulk.sources import format_of
+from app.bulk.sources import Format, format_of
 
 _SCORES = {
     "log_prob": pyarrow.float64(),
@@ -97,10 +98,15 @@ def score_dataset(
     )
 
 
-def read(path: str) -> "ray.data.Dataset":
-    """Return what a file or folder holds, whose name or first file says its format."""
+def read(path: str, form: Format | None = None) -> "ray.data.Dataset":
+    """Return what a file or folder, here or in storage, holds.
+
+    Args:
+        path: Where it is.
+        form: What it is; None for what its name says, or that of the first file of a folder here.
+    """
     first = next((str(p) for p in sorted(Path(path).glob("*")) if p.is_file()), path)
-    match format_of(first):
+    match form or format_of(first):
         case "parquet":
             return ray.data.read_parquet(path)
         case "text":
@@ -114,13 +120,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m app.bulk.ray", description=__doc__)
     parser.add_argument("--checkpoint", required=True, help="folder, on every machine")
     parser.add_argument("--input", required=True, help="file or folder, here or in storage")
+    parser.add_argument("--format", choices=get_args(Format), help="of the input; else by its name")
     parser.add_argument("--output", required=True, help="folder for Parquet files")
     parser.add_argument("--workers", type=int, default=1, help="processes that compute")
     parser.add_argument("--threads", type=int, default=1, help="processors of each")
     parser.add_argument("--batch-size", type=int, default=1024, help="rows at a time")
     options = parser.parse_args()
     scored = score_dataset(
-        read(options.input),
+        read(options.input, options.format),
         options.checkpoint,
         workers=options.workers,
         threads=options.threads,
