@@ -5,10 +5,11 @@
     python -m app.bulk.ray --checkpoint checkpoints/everyday-lstm \
         --input s3://bucket/texts/ --output s3://bucket/rows/ --workers 8
 
-Input, whose ``--format`` must be told where its name does not, is Parquet or JSON lines with a column ``text`` (and, if you like, ``id``, ``context``,
-``bos``, ``eos``, ``tokens``), or text files; output is Parquet with the input's columns and the
-scores beside them. Ray computes again what a worker that died had not handed over, and a block is
-written under a name of its own, so that no row is lost or doubled.
+Input, whose ``--format`` must be told where its name does not, is Parquet or JSON lines with a
+column ``text`` (and, if you like, ``id``, ``context``, ``bos``, ``eos``, ``tokens``), or text.
+Output is Parquet with the input's columns and the scores beside them. Ray computes again what a
+worker that died had not handed over, and a block is written under a name of its own, so that no
+row is lost or doubled.
 """
 
 import argparse

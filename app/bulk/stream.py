@@ -62,11 +62,17 @@ class RowStream(Response):
             if not message.get("more_body", False):
                 for line in self._splitter.finish():
                     await self._begin(line)
-                self._whole = True
-                self._news.set()
+                self.stop_reading()
+
+    def stop_reading(self) -> None:
+        """End behind the rows that have begun, whatever else is sent."""
+        self._whole = True
+        self._news.set()
 
     async def _begin(self, line: bytes) -> None:
         await self._room.acquire()
+        if self._whole:  # `stop_reading` came first
+            return
         self._count += 1
         self._rows.append(asyncio.ensure_future(self._make_row(self._count, line)))
         self._news.set()

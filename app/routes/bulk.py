@@ -11,7 +11,7 @@ from app.bulk.stream import MEDIA_TYPE, RowStream
 from app.connection import peer
 from app.direct import DirectRoute
 from app.driver import Driver
-from app.errors import HANDLED, BusyError, UnsupportedMediaTypeError, responses
+from app.errors import HANDLED, BusyError, NotReadyError, UnsupportedMediaTypeError, responses
 from app.registry import Registry
 from app.schemas.bounds import Bounds
 from app.schemas.bulk import BulkScoreRequest
@@ -92,12 +92,15 @@ def bulk_routes(settings: Settings, registry: Registry, driver: Driver) -> APIRo
                 query = line.read(check, settings.max_body_bytes)
                 return line.scored(*await score(query, client))
             except HANDLED as error:
+                if isinstance(error, NotReadyError):  # the service is shutting down
+                    stream.stop_reading()
                 return line.failed(error, request_id)
             except Exception as error:  # a bug, which must not take the other lines along
                 log.error("bug", error=type(error).__name__, request_id=request_id)
                 return line.failed(error, request_id)
 
-        return RowStream(make_row, window=settings.bulk_lines, most_bytes=settings.max_body_bytes)
+        stream = RowStream(make_row, window=settings.bulk_lines, most_bytes=settings.max_body_bytes)
+        return stream
 
     return router
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import signal
 import threading
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.app.bulk.duplex import Duplex
 from tests.app.caller import Caller, ready_app
 from tests.app.conftest import SUBWORD, WORD, sentences, wait_until_ready
 from tests.app.test_disconnect import settled
+from tests.app.test_server import served, wait_for
 
 NDJSON = {"content-type": "application/x-ndjson"}
 
@@ -270,6 +272,23 @@ def resident(pid: int) -> float:
     """Resident memory of a process, MiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def test_a_stream_without_end_ends_with_the_service(models_dir: Path, tmp_path: Path):
+    with served(models_dir, tmp_path, SHUTDOWN_SECONDS="1") as (process, client, log):
+        wait_for(client, process, "/ready")
+        address = str(client.base_url).rstrip("/")
+        with Duplex(address, itertools.repeat(b'{"text":"we sold"}')) as duplex:
+            assert duplex.status() == 200
+            rows = duplex.rows()
+            found = [orjson.loads(next(rows)) for _ in range(200)]
+            process.send_signal(signal.SIGTERM)
+            found += map(orjson.loads, rows)  # to a proper end
+        assert process.wait(30) == 0
+        assert "Traceback" not in log.read_text()
+    assert [row["line"] for row in found] == list(range(1, len(found) + 1))
+    assert {row["error"]["status"] for row in found if "error" in row} == {503}
+    assert sum("error" in row for row in found) <= 512
 
 
 @pytest.mark.slow
