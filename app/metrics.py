@@ -24,6 +24,11 @@ _OTHER_METHOD = "other"
 _OTHER_ROUTE = "other"
 
 
+def known_method(method: str) -> str:
+    """Return a method of HTTP as it may be told: one that a client has made up is `other`."""
+    return method if method in METHODS else _OTHER_METHOD
+
+
 class _Latency:
     """How long the requests of one route took."""
 
@@ -64,7 +69,7 @@ class Metrics:
             seconds: From its head to the end of the answer.
         """
         route = route or _OTHER_ROUTE
-        self._requests[route, method if method in METHODS else _OTHER_METHOD, status] += 1
+        self._requests[route, known_method(method), status] += 1
         latency = self._latencies.get(route)
         if latency is None:
             latency = self._latencies[route] = _Latency()

@@ -9,7 +9,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import problem_response
-from app.metrics import Metrics
+from app.metrics import Metrics, known_method
 from app.openai_errors import in_their_words
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -71,7 +71,7 @@ class RequestMiddleware:
             key = scope["state"].get("key")
             self._log.info(
                 "request",
-                method=scope["method"],
+                method=known_method(scope["method"]),
                 route=route,
                 status=status,
                 milliseconds=round(1000 * seconds, 2),

@@ -8,7 +8,12 @@ from http import HTTPStatus
 import orjson
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.exceptions import HTTPException
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from app.errors import MEDIA_TYPE, problem
 
@@ -43,6 +48,7 @@ class Protocol(HttpToolsProtocol):
     """
 
     bounds = ConnectionBounds()
+    _answered: RequestResponseCycle | None = None
     _pending = 0  # bytes since the last body or request
     _in_head = _in_body = False
     _stage = 0  # counts the heads and bodies that have begun and ended
@@ -61,8 +67,16 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._expect_nothing()
+        # Uvicorn tells the request that came last, which waits where another is being answered.
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         self.resume_writing()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""

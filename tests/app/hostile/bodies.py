@@ -103,6 +103,6 @@ TEXTS = {
     "line separators": "a\u2028b\u2029c\x85d\x0be",
     "special tokens": "<s></s><unk><pad>[MASK]<|endoftext|>",
     "the tokenizer's own marks": "\u2581we \u0120study ##ing",
-    "fullwidth": "ｗｅ ｓｔｕｄｙ ﬁ ǅ ß İ",
+    "fullwidth": "\uff57\uff45 \ufb01 \u01c5 ß \u0130",
     "quotes": "\\\"'`\\u0000\\x00",
 }

@@ -66,10 +66,11 @@ def test_every_operation_is_denied_without_a_key_but_health_and_readiness(keyed:
     assert schema["components"]["securitySchemes"].keys() == {"bearer", "apiKey"}
 
 
-@pytest.mark.parametrize(
-    "path", ["/docs", "/openapi.json", "/metrics", "/nothing", "//health", "/health/", "/HEALTH"]
-    + ["/health%2f..%2fmetrics", "/ready/../metrics", "/%68ealth/x", "/"],
-)  # fmt: skip
+CLOSED = ["/docs", "/openapi.json", "/metrics", "/nothing", "//health", "/health/", "/HEALTH"]
+CLOSED += ["/health%2f..%2fmetrics", "/ready/../metrics", "/%68ealth/x", "/"]
+
+
+@pytest.mark.parametrize("path", CLOSED)
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "HEAD", "DELETE"])
 def test_what_is_not_known_to_be_open_is_closed(keyed: TestClient, method, path):
     assert keyed.request(method, path).status_code == 401
@@ -103,8 +104,21 @@ def test_a_proxys_own_authorization_leaves_room_for_a_key(keyed: TestClient):
 
 @pytest.mark.parametrize(
     "wrong",
-    [KEY[:-1], KEY + "a", KEY.upper(), f"{KEY},{KEY}", STORED.digest.hex(), STORED.line(), "x"]
-    + ["phone", "a" * 257, "a" * 60_000, KEY + "\u00e9", "null", "*"],
+    [
+        KEY[:-1],
+        KEY + "a",
+        KEY.upper(),
+        f"{KEY},{KEY}",
+        STORED.digest.hex(),
+        STORED.line(),
+        "x",
+        "phone",
+        "a" * 257,
+        "a" * 60000,
+        KEY + "é",
+        "null",
+        "*",
+    ],
 )
 @pytest.mark.parametrize("header", ["x-api-key", "authorization"])
 def test_no_other_key_will_do(keyed: TestClient, wrong, header):
@@ -204,8 +218,15 @@ SECRET_LINE = "phone:user:plain-secret"
 
 @pytest.mark.parametrize(
     "line",
-    [SECRET_LINE, "phone", f"{STORED.line()}0", STORED.line().upper(), "a:root:sha256:" + "0" * 64]
-    + ["a b:user:sha256:" + "0" * 64, KEY],
+    [
+        SECRET_LINE,
+        "phone",
+        f"{STORED.line()}0",
+        STORED.line().upper(),
+        "a:root:sha256:" + "0" * 64,
+        "a b:user:sha256:" + "0" * 64,
+        KEY,
+    ],
 )
 def test_a_line_that_is_none_is_refused_and_not_repeated(line, tmp_path):
     path = tmp_path / "keys"
