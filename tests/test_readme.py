@@ -149,7 +149,7 @@ def test_several_processes_serve() -> None:
 def test_the_command_line(folder: Path) -> None:
     lines = [command for command in commands() if command.startswith(".venv/bin/nextword ")]
     assert {shlex.split(line)[1] for line in lines} == {
-        "next", "score", "generate", "train", "evaluate",
+        "next", "score", "generate", "train", "evaluate", "keys",
     }  # fmt: skip
     for line in lines:
         words = shlex.split(line)
