@@ -1,5 +1,6 @@
 """So much a minute and no more; the right host; proxies believed where that is set."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from app.application import create_app
 from app.keys import new_key
+from app.server import Server
 from app.settings import Settings
 from tests.app.conftest import wait_until_ready
 
@@ -122,3 +124,26 @@ def test_only_the_allowed_hosts_are_answered_for(models_dir, host, status):
             assert host not in response.text
         # Who watches over the service asks by its address.
         assert client.get("/health", headers={"host": "10.0.0.7"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("trusted", "client"),
+    [("", "127.0.0.1"), ("127.0.0.1", "9.9.9.9"), ("10.0.0.0/8", "127.0.0.1")],
+)
+def test_proxies_are_believed_where_that_is_set(models_dir, monkeypatch, trusted, client):
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")  # uvicorn's own, which must not count
+    server = Server(Settings(models_dir=models_dir, trusted_proxies=trusted))
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(scope["client"][0])
+
+    server.config.app = app
+    server.config.load()
+    scope = {
+        "type": "http",
+        "client": ("127.0.0.1", 1),
+        "headers": [(b"x-forwarded-for", b"9.9.9.9")],
+    }
+    asyncio.run(server.config.loaded_app(scope, None, None))
+    assert seen == [client]
