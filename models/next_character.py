@@ -51,8 +51,8 @@ def next_character(model: LanguageModel, text: str) -> Program[list[Character]]:
     """Find the probability of each next character, most probable first.
 
     The rest of the probability, up to 1, is the end of the sentence, characters that take more than
-    one token to tell, and what the search left unread: a ten-thousandth at most, unless the model is
-    so undecided that it gives up before.
+    one token to tell, and what the search left unread: a ten-thousandth at most, unless the model
+    is so undecided that it gives up before.
 
     Args:
         model: Whose distribution is asked for.

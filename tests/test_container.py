@@ -45,7 +45,8 @@ def test_compose_grants_nothing_that_the_service_does_not_need() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["requirements.txt", "requirements-train.txt", "requirements-dev.txt"]
+    "path",
+    [f"requirements{part}.txt" for part in ("", "-train", "-dev", "-lm-eval")],
 )
 def test_locks_hold_names_and_versions_only(path: str) -> None:
     lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
