@@ -22,7 +22,9 @@ from app.cli_training import (
 
 if TYPE_CHECKING:
     from models.language_model import LanguageModel
+    from models.tokenizers import Tokenizer
     from training.compare import Entry
+    from training.ngram import NGram
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -33,7 +35,7 @@ def compare(
     data: Annotated[list[Path], typer.Option(help="Text to measure on; repeatable.")],
     ngram: Annotated[
         Path | None,
-        typer.Option(help="ARPA file of an n-gram model to compare with, asked through KenLM."),
+        typer.Option(help="ARPA file of an n-gram model to compare with."),
     ] = None,
     lines: Lines = False,
     sample: Annotated[
@@ -69,12 +71,13 @@ def compare(
         if positions:
             _draw_positions([*models.values()], data, positions)
             return
+        baseline = _read_ngram(ngram, [*models.values()]) if ngram else None
         entries = [
             _measure(folder, model, data, lines=lines, sample=sample, seed=seed)
             for folder, model in models.items()
         ]
-        if ngram:
-            entries += _measure_ngram(ngram, [*models.values()], data, sample=sample, seed=seed)
+        if baseline:
+            entries.append(_measure_ngram(*baseline, data, sample=sample, seed=seed))
         for file, evaluation in enumerate(entries[0].evaluations):
             head, *body = rows(entries, file)
             table = Table(*head[:1], title=f"{evaluation.data}: {evaluation.text['read']}")
@@ -109,26 +112,32 @@ def _measure(
     )
 
 
-def _measure_ngram(
-    path: Path, models: "list[LanguageModel]", data: list[Path], *, sample: int, seed: int
-) -> "list[Entry]":
-    """Return the n-gram model's entry; none, and why, where it cannot be asked."""
-    from training.compare import Entry
-    from training.ngram import NGram, evaluate_ngram
+def _read_ngram(path: Path, models: "list[LanguageModel]") -> "tuple[NGram, Tokenizer]":
+    """Return the n-gram model, and the tokenizer whose units it reads."""
+    from training.ngram import NGram
 
-    tokenizers = [model.tokenizer for model in models if model.tokenizer.unk_id is None]
-    if not tokenizers:
-        typer.echo("no n-gram model: it needs a subword tokenizer, which knows all words", err=True)
-        return []
-    try:
-        ngram = NGram(path)
-    except ValueError as error:
-        typer.echo(f"going on without the n-gram model: {error}", err=True)
-        return []
-    evaluations = [
-        evaluate_ngram(ngram, file, tokenizers[0], sample=sample, seed=seed) for file in data
-    ]
-    return [Entry(path.stem, f"{ngram.order}-gram", path.stat().st_size / 1e6, None, evaluations)]
+    for model in models:
+        if model.tokenizer.unk_id is None:
+            return NGram(path), model.tokenizer
+    fail("--ngram needs a checkpoint with a subword tokenizer, which knows all words")
+
+
+def _measure_ngram(
+    ngram: "NGram", tokenizer: "Tokenizer", data: list[Path], *, sample: int, seed: int
+) -> "Entry":
+    from training.compare import Entry
+    from training.ngram_evaluation import evaluate_ngram
+
+    files = [ngram.path, *([ngram.spelling.path] if ngram.spelling else [])]
+    return Entry(
+        name=ngram.path.stem,
+        kind=f"{len(ngram.orders)}-gram",
+        megabytes=sum(file.stat().st_size for file in files) / 1e6,
+        milliseconds=None,
+        evaluations=[
+            evaluate_ngram(ngram, file, tokenizer, sample=sample, seed=seed) for file in data
+        ],
+    )
 
 
 def _draw_positions(models: "list[LanguageModel]", data: list[Path], picture: Path) -> None:

@@ -1,4 +1,4 @@
-r"""An n-gram model of a text, written as ARPA for KenLM, whose own estimator its package lacks.
+r"""An n-gram model of a text, written as ARPA.
 
 Interpolated modified Kneser-Ney smoothing (Chen & Goodman 1999, section 4.1, as Heafield et al.
 2013 write it out): lower orders count in how many contexts a word stands rather than how often,
@@ -11,8 +11,9 @@ the uniform distribution over the vocabulary.
         --data wikitext-2/train.txt --out /tmp/5-gram.arpa
 
 The text is read as training reads it, each line a sentence. Words are the units of the ``word``
-tokenizer: cased, punctuation apart with its join marks, the 50,000 most frequent; the others are
-``<unk>``, a word like any other.
+tokenizer: cased, punctuation apart with its join marks, the 50,000 most frequent that occur twice
+at least. The others are ``<unk>``, whose share of the text is what new words may expect; a second
+model, beside the first, spells them: the same smoothing over the bytes of those of the text.
 """
 
 import argparse
@@ -24,9 +25,12 @@ import numpy as np
 
 from models.tokenizers import train_tokenizer
 from training.dataset import corpus_lines
-from training.ngram import END, unit_name
+from training.ngram import BOS, END, SPELLING, UNK
+from training.ngram_evaluation import unit_name
 
 ORDER, VOCABULARY = 5, 50_000
+_FEWEST = 2  # times that a word of the vocabulary occurs
+_FALLBACK = (0.5, 1.0, 1.5)  # discounts of counts so few that they tell none, as Heafield's lmplz
 
 
 @dataclass
@@ -89,13 +93,7 @@ def estimate(sentences: Sequence[np.ndarray], *, bos: int, order: int = ORDER) -
 
 def _smooth(grams: Grams, counts: np.ndarray, below: Grams | None, *, words: int) -> None:
     """Set the probabilities of one order, and the back-offs of the order below."""
-    tally = np.bincount(np.minimum(counts, 5), minlength=6).astype(np.float64)[1:5]  # of 1, 2, 3, 4
-    if not tally[:3].all():
-        raise ValueError("too little text for Kneser-Ney's discounts")
-    ratio = tally[0] / (tally[0] + 2 * tally[1])
-    k = np.arange(1, 4)
-    discounts = np.concatenate([[0], np.clip(k - (k + 1) * ratio * tally[1:] / tally[:3], 0, k)])
-    discount = discounts[np.minimum(counts, 3)]
+    discount = _discounts(counts)[np.minimum(counts, 3)]
     contexts = 1 if below is None else len(below.word)
     prefix = np.zeros(len(counts), dtype=np.int64) if below is None else grams.prefix
     total = np.bincount(prefix, weights=counts, minlength=contexts)
@@ -108,6 +106,17 @@ def _smooth(grams: Grams, counts: np.ndarray, below: Grams | None, *, words: int
     else:
         grams.probability = own + left[prefix] * below.probability[grams.suffix]
         below.back_off = left
+
+
+def _discounts(counts: np.ndarray) -> np.ndarray:
+    """Return what is taken from a count of 0, 1, 2, and 3 or more, (4,)."""
+    tally = np.bincount(np.minimum(counts, 5), minlength=6).astype(np.float64)[1:5]  # of 1, 2, 3, 4
+    if not tally[:3].all():
+        return np.array([0, *_FALLBACK])
+    ratio = tally[0] / (tally[0] + 2 * tally[1])
+    k = np.arange(1, 4)
+    found = np.clip(k - (k + 1) * ratio * tally[1:] / tally[:3], 0, k)
+    return np.concatenate([[0], found])
 
 
 def write_arpa(grams: Sequence[Grams], words: Sequence[str], path: Path) -> None:
@@ -134,6 +143,31 @@ def _lines(part: Grams, texts: Sequence[str], *, closes: bool) -> Iterator[str]:
         yield f"{log_prob:.6f}\t{text}\n" if closes else f"{log_prob:.6f}\t{text}\t{back_off:.6f}\n"
 
 
+def write_models(lines: Sequence[str], out: Path, *, order: int, vocabulary: int) -> list[Grams]:
+    """Write the model of some lines, and what spells its unknown words; return the former."""
+    tokenizer = train_tokenizer("word", lines, vocab_size=vocabulary)
+    encoded = [np.array(ids, dtype=np.int64) for ids in tokenizer.encode_lines(lines)]
+    counts = np.bincount(np.concatenate(encoded), minlength=tokenizer.vocab_size)
+    known = counts >= _FEWEST
+    known[[tokenizer.eos_id, tokenizer.unk_id]] = True
+    names = np.array([*map(unit_name, tokenizer.pieces)], dtype=object)
+    names[[tokenizer.eos_id, tokenizer.unk_id]] = END, UNK
+    new = np.full(len(names), np.flatnonzero(known).searchsorted(tokenizer.unk_id))
+    new[known] = np.arange(known.sum())
+    bos, eos = int(known.sum()), new[tokenizer.eos_id]
+    grams = estimate([np.array([bos, *new[ids], eos]) for ids in encoded], bos=bos, order=order)
+    write_arpa(grams, [*names[known], BOS], out)
+
+    # A byte's token is its number; all of them can come, seen or not.
+    end, begin = 256, 258  # between them <unk>, which never occurs
+    spelled = [np.array([begin, *name.encode(), end]) for name in names[~known]]
+    if spelled:
+        spelling = [*(f"{byte:02x}" for byte in range(256)), END, UNK, BOS]
+        path = out.with_name(out.stem + SPELLING)
+        write_arpa(estimate(spelled, bos=begin, order=order), spelling, path)
+    return grams
+
+
 def main() -> None:
     """Build a model."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -143,13 +177,7 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
     options = parser.parse_args()
     lines = [*corpus_lines(options.data, tokenised=False)]
-    tokenizer = train_tokenizer("word", lines, vocab_size=options.vocabulary)
-    encoded = tokenizer.encode_lines(lines)
-    sentences = [np.array([tokenizer.bos_id, *ids, tokenizer.eos_id]) for ids in encoded]
-    grams = estimate(sentences, bos=tokenizer.bos_id, order=options.order)
-    words = [unit_name(piece) for piece in tokenizer.pieces]
-    words[tokenizer.eos_id] = END
-    write_arpa(grams, [*words, "<s>"], options.out)
+    grams = write_models(lines, options.out, order=options.order, vocabulary=options.vocabulary)
     sizes = ", ".join(f"{len(part.word):,}" for part in grams)
     print(f"{options.out}: {len(lines):,} sentences; n-grams of orders 1 to {len(grams)}: {sizes}")
 

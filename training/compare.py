@@ -89,7 +89,11 @@ def markdown(entries: Sequence[Entry]) -> str:
         head, *body = rows(entries, file)
         lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        parts.append(f"### `{evaluation.data}`\n\nRead: {evaluation.text['read']}.\n\n{table}")
+        remarks = [f"Read: {evaluation.text['read']}."]
+        for entry in entries:
+            if remark := entry.evaluations[file].text.get("unknown_words"):
+                remarks.append(f"{entry.name}: {remark}.")
+        parts.append(f"### `{evaluation.data}`\n\n{' '.join(remarks)}\n\n{table}")
     meanings: dict[str, str] = {}
     for entry in entries:
         for evaluation in entry.evaluations:

@@ -1,216 +1,186 @@
-"""An n-gram model behind KenLM, asked what a network is asked: the baseline of a comparison.
+"""An n-gram model in the ARPA format: probabilities of lines, and of the words that can follow.
 
-It reads the units of a network's tokenizer, each line alone, and answers at the same positions by
-the same rules. A word outside its vocabulary is ``<unk>`` to it, which it scores as any word:
-cheaper than a network that spells the word out.
+Every n-gram is its first n - 1 words, an index among those of the order below, and its last word;
+sorted by both, the words seen behind a context stand next to one another.
 """
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from models.tokenizers import Tokenizer
-from models.tokenizers.joined import JOIN
-from training.calibration import Reliability
-from training.corpora import data_name
-from training.evaluate import Evaluation, pair_metrics, text_metrics, word_metrics
-from training.pairs import make_pairs
-from training.running_text import read_running_text
-from training.typing_metrics import LISTED, SUGGESTIONS, Answer, Position, draw_positions
-
-END = "</s>"
-_MARK = "⋄"  # stands for a join mark in the file, where a control character would not do
-_HOW = "pip install kenlm"
+BOS, END, UNK = "<s>", "</s>", "<unk>"
+SPELLING = ".spelling.arpa"  # ends the name of the file beside a model's
 
 
-def unit_name(unit: bytes) -> str:
-    """Return how a unit of text stands in the n-gram model's file."""
-    return unit.decode(errors="replace").replace(JOIN, _MARK)
+@dataclass(frozen=True)
+class Order:
+    """All n-grams of one order, N of them.
+
+    Attributes:
+        keys: Index of the first n - 1 words times the size of the vocabulary, plus the last word,
+            ascending, (N,), int64.
+        log_probs: Decimal log-probability of the last word behind the others, (N,).
+        back_offs: Decimal logarithm of what its continuations leave to shorter n-grams, (N,).
+    """
+
+    keys: np.ndarray
+    log_probs: np.ndarray
+    back_offs: np.ndarray
 
 
 class NGram:
-    """A model that KenLM has read.
+    """An n-gram model.
 
     Attributes:
         path: The ARPA file.
+        names: Its vocabulary V, markers included.
+        orders: Its n-grams, from one word up.
     """
 
     def __init__(self, path: Path) -> None:
         """Read the file.
 
         Raises:
-            ValueError: KenLM is not installed, or cannot read the file.
+            ValueError: It is no ARPA file, or contradicts itself.
         """
-        try:
-            import kenlm
-        except ImportError:
-            raise ValueError(f"an n-gram model is asked through KenLM: {_HOW}") from None
         self.path = path
-        self._kenlm: Any = kenlm
-        config = kenlm.Config()
-        config.show_progress = False
         try:
-            self._model: Any = kenlm.Model(str(path), config)
-        except OSError as error:
-            raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+            with path.open(encoding="utf-8", newline="\n") as file:
+                self.names, self.orders = _read(file)
+        except (ValueError, LookupError) as error:
+            raise ValueError(f"{path}: not an ARPA file ({error})") from None
+        self.ids = {name: i for i, name in enumerate(self.names)}
+        if missing := {BOS, END, UNK} - self.ids.keys():
+            raise ValueError(f"{path}: its vocabulary lacks {', '.join(sorted(missing))}")
 
-    @property
-    def order(self) -> int:
-        """Words of the longest n-grams."""
-        found: int = self._model.order
+    @cached_property
+    def spelling(self) -> "NGram | None":
+        """What spells the words outside the vocabulary, byte by byte; None without its file."""
+        path = self.path.with_name(self.path.stem + SPELLING)
+        return NGram(path) if path.exists() else None
+
+    def line(self, units: Sequence[str]) -> list[int]:
+        """Return the ids of a line's units, from its beginning to before its end."""
+        unknown = self.ids[UNK]
+        return [self.ids[BOS], *(self.ids.get(unit, unknown) for unit in units)]
+
+    def log_probs(self, ids: np.ndarray) -> np.ndarray:
+        """Return the natural log-probability of each id (T,) behind those before it.
+
+        Args:
+            ids: Of lines behind one another. Each begins with BOS, which counts 0, and before
+                which nothing is looked at.
+        """
+        first = self.orders[0]
+        grams, found = ids.astype(np.int64), first.log_probs[ids]
+        below = first
+        for order in self.orders[1:]:
+            before = np.concatenate([[-1], grams[:-1]])  # the context, -1 if it was never seen
+            grams = self._find(order, before, ids)
+            backed_off = found + np.where(before < 0, 0, below.back_offs[before])
+            found = np.where(grams < 0, backed_off, order.log_probs[grams])
+            below = order
+        return np.where(ids == self.ids[BOS], 0, found * math.log(10))
+
+    def next_words(self, ids: Sequence[int]) -> np.ndarray:
+        """Return the probability of every id (V,) behind a line's ids."""
+        probabilities = self._unigrams.copy()
+        size = len(self.names)
+        for below, order in pairwise(self.orders):
+            length = self.orders.index(order)
+            context = self._index(ids[-length:]) if len(ids) >= length else -1
+            if context < 0:
+                break
+            start, end = np.searchsorted(order.keys, [context * size, (context + 1) * size])
+            probabilities *= 10 ** below.back_offs[context]
+            probabilities[order.keys[start:end] % size] = 10 ** order.log_probs[start:end]
+        probabilities[self.ids[BOS]] = 0
+        return probabilities
+
+    def spell(self, unit: str) -> float:
+        """Return the natural log-probability of the letters of an unknown word; 0 unspelled."""
+        if self.spelling is None:
+            return 0.0
+        ids = self.spelling.line([f"{byte:02x}" for byte in unit.encode()])
+        return float(self.spelling.log_probs(np.array([*ids, self.spelling.ids[END]])).sum())
+
+    @cached_property
+    def _unigrams(self) -> np.ndarray:
+        found: np.ndarray = 10 ** self.orders[0].log_probs
         return found
 
-    @cached_property
-    def words(self) -> list[str]:
-        """The words of the vocabulary, no punctuation: those that can be suggested."""
-        words = []
-        with self.path.open(encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("\\2-grams:"):
-                    break
-                parts = line.split("\t")
-                if len(parts) > 1 and any(map(str.isalnum, parts[1])):
-                    words.append(parts[1].strip())
-        special = {"<s>", END, "<unk>"}
-        return [word for word in words if word not in special]
+    def _index(self, ids: Sequence[int]) -> int:
+        """Return the index of an n-gram among those of its order, -1 if it was never seen."""
+        gram = np.array(ids[:1])
+        for order, word in zip(self.orders[1:], ids[1:], strict=False):
+            gram = self._find(order, gram, np.array([word]))
+        return int(gram[0])
 
-    @cached_property
-    def known(self) -> frozenset[str]:
-        """The same as a set."""
-        return frozenset(self.words)
-
-    def log_prob(self, units: Sequence[str]) -> float:
-        """Return the natural log-probability of a line's units, its end included."""
-        return self._advance([*units, END])[1]
-
-    def next_words(self, units: Sequence[str]) -> np.ndarray:
-        """Return the probability of each of `words` (W,) behind the units of a line."""
-        state, _ = self._advance(units)
-        score, scratch = self._model.BaseScore, self._kenlm.State()
-        return 10.0 ** np.array([score(state, word, scratch) for word in self.words])
-
-    def _advance(self, units: Sequence[str]) -> tuple[Any, float]:
-        state, after = self._kenlm.State(), self._kenlm.State()
-        self._model.BeginSentenceWrite(state)
-        total = 0.0
-        for unit in units:
-            total += self._model.BaseScore(state, unit, after)
-            state, after = after, state
-        return state, total * math.log(10)
+    def _find(self, order: Order, contexts: np.ndarray, words: np.ndarray) -> np.ndarray:
+        return find(order.keys, np.where(contexts < 0, -1, contexts * len(self.names) + words))
 
 
-def units_of(tokenizer: Tokenizer, token_ids: Sequence[int]) -> list[str]:
-    """Return the units that tokens make up, without ends of sentences."""
-    units, unit = [], b""
-    for token in token_ids:
-        if token == tokenizer.eos_id:
-            continue
-        unit += tokenizer.pieces[token]
-        if tokenizer.is_word_end[token]:
-            units.append(unit_name(unit))
-            unit = b""
-    return units
+def find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return where each of ``wanted`` (N,) stands in ascending ``keys``, -1 where it does not."""
+    if not len(keys):
+        return np.full(len(wanted), -1)
+    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    found: np.ndarray = np.where(keys[places] == wanted, places, -1)
+    return found
 
 
-def evaluate_ngram(
-    model: NGram,
-    path: Path,
-    tokenizer: Tokenizer,
-    *,
-    sample: int,
-    seed: int = 0,
-    progress: Callable[[str, int, int], object] = lambda what, done, total: None,
-) -> Evaluation:
-    """Measure an n-gram model as `training.evaluate.evaluate` measures a network.
-
-    Args:
-        model: Who is asked.
-        path: A text file in one of the formats of `training.corpora`.
-        tokenizer: Of the network that it stands beside; it knows every text.
-        sample: Positions for the word-level metrics; 0 leaves them out.
-        seed: Of the drawing.
-        progress: Called with what is being counted, how many are done, and how many there are.
-
-    Raises:
-        ValueError: The file holds no text, or is not UTF-8.
-    """
-    began = time.perf_counter()
-    text = read_running_text(path, tokenizer, lines_alone=True)
-    documents = text.documents
-    nats = 0.0
-    for done, document in enumerate(documents):
-        nats -= model.log_prob(units_of(tokenizer, document.tolist()))
-        if done % 1000 == 0:
-            progress("lines", done, len(documents))
-    metrics = text_metrics(nats, text)
-    next_word = drawn = None
-    if sample:
-        positions = draw_positions(text, tokenizer, sample, seed=seed)
-        answers = []
-        for done, position in enumerate(positions):
-            before = documents[position.document][: position.offset].tolist()
-            answers.append(_answer(model, units_of(tokenizer, before), position))
-            progress("positions", done, len(positions))
-        next_word = Reliability()
-        next_word.add(
-            np.array([a.probability for a in answers]), np.array([a.hit for a in answers])
-        )
-        pairs = make_pairs(path, sample // 2, seed=seed)
-
-        def score(texts: Sequence[str]) -> list[float]:
-            return [model.log_prob(units_of(tokenizer, tokenizer.encode_ids(t))) for t in texts]
-
-        metrics |= word_metrics(answers, next_word) | pair_metrics(pairs, score)
-        drawn = {"positions": len(positions), "seed": seed, "unproven": 0}
-    counts = {
-        "lines": text.lines,
-        "words": text.words,
-        "characters": text.characters,
-        "tokens": len(text.tokens),
-        "unknown": 0,
-    }
-    return Evaluation(
-        data=data_name(path),
-        text={"read": text.remark, **counts},
-        sample=drawn,
-        metrics=metrics,
-        temperature=1.0,
-        next_word=next_word,
-        uncalibrated=None,
-        token=Reliability(),
-        seconds=time.perf_counter() - began,
-    )
-
-
-def _answer(model: NGram, before: Sequence[str], position: Position) -> Answer:
-    probabilities = model.next_words(before)
-    order = np.argsort(-probabilities, kind="stable")
-    ranked = [model.words[i] for i in order[:LISTED]]
-    rank: int | None = None
-    keystrokes: tuple[int, ...] = ()
-    if (word := position.word) is not None:
-        rank = ranked.index(word) + 1 if word in ranked else None
-        keystrokes = tuple(_keystrokes(model, order, word, length) for length in SUGGESTIONS)
-    best = float(probabilities[order[0]])
-    return Answer(position, rank, best, rank == 1, True, keystrokes)
-
-
-def _keystrokes(model: NGram, order: np.ndarray, word: str, length: int) -> int:
-    """Type ``word`` until it is among the ``length`` best that begin so; one keystroke takes it."""
-    if word not in model.known:
-        return len(word) + 1
-    above: list[str] = []  # what is more probable
-    for i in order.tolist():
-        if model.words[i] == word:
+def _read(file: Iterator[str]) -> tuple[list[str], list[Order]]:
+    """Return the vocabulary and the n-grams."""
+    counts = []
+    if next(file, "").strip() != "\\data\\":
+        raise ValueError("it does not begin with \\data\\")
+    for line in file:
+        if line.startswith("ngram "):
+            counts.append(int(line.partition("=")[2]))
+        elif line.startswith("\\"):
             break
-        above.append(model.words[i])
-    for typed in range(len(word)):
-        above = [other for other in above if other.startswith(word[:typed])]
-        if len(above) < length:
-            return typed + 1
-    return len(word) + 1
+    if not counts:
+        raise ValueError("it counts no n-grams")
+    names: list[str] = []
+    ids: dict[str, int] = {}
+    orders: list[Order] = []
+    for n, count in enumerate(counts, 1):
+        words, values = array("q"), array("d")
+        for line in file:
+            parts = line.rstrip("\n").split("\t")
+            if len(parts) < 2:
+                if line.startswith("\\"):
+                    break
+                continue
+            if n == 1:
+                ids[parts[1]] = len(names)
+                names.append(parts[1])
+            words.extend(map(ids.__getitem__, parts[1].split(" ")))
+            values.extend((float(parts[0]), float(parts[2]) if len(parts) > 2 else 0.0))
+        if len(values) != 2 * count or len(words) != n * count:
+            raise ValueError(f"it holds other than {count} {n}-grams")
+        orders.append(_order(np.array(words).reshape(count, n), np.array(values), orders, names))
+    return names, orders
+
+
+def _order(
+    words: np.ndarray, values: np.ndarray, below: Sequence[Order], names: Sequence[str]
+) -> Order:
+    """Sort the n-grams (N, n) of one order."""
+    size = len(names)
+    keys = words[:, 0]
+    for order, last in zip(below[1:], words.T[1:], strict=False):
+        keys = find(order.keys, keys * size + last)
+    if below:
+        if (keys < 0).any():
+            raise ValueError(f"some {words.shape[1]}-gram's first words are no n-gram")
+        keys = keys * size + words[:, -1]
+    places = np.argsort(keys, kind="stable")
+    log_probs, back_offs = values.reshape(-1, 2)[places].T
+    return Order(keys[places], log_probs.copy(), back_offs.copy())

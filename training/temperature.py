@@ -25,6 +25,7 @@ from training.running_text import read_running_text
 TOKENS = 20_000
 _STEPS, _CLOSE = 16, 1e-4
 _WIDEST = 1.5  # a step changes the temperature by this factor at most
+_RANGE = 0.25, 4.0  # beyond it a model is not badly calibrated but hardly trained
 _MOST_SURE = 1 - 1e-6  # a certainty, of which a miss would cost all
 
 
@@ -33,7 +34,7 @@ class Fit:
     """A fitted temperature.
 
     Attributes:
-        temperature: Divides the logits.
+        temperature: Divides the logits; from 0.25 to 4.
         before: Nats per token where a word begins, mean over the files, of the model as it was.
         after: The same at the fitted temperature: what the calibration of the head costs the rest.
     """
@@ -66,6 +67,7 @@ def fit_temperature(
         wanted = inverse - slope * (inverse - last) / change if change else inverse
         last, slope_before = inverse, slope
         inverse = min(max(wanted, inverse / _WIDEST), inverse * _WIDEST)
+        inverse = min(max(inverse, 1 / _RANGE[1]), 1 / _RANGE[0])
         if abs(inverse - last) < _CLOSE * last:
             break
     before = _slope_at(model, samples, 1 / model.temperature)[1]

@@ -5,7 +5,9 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from benchmarks.kneser_ney import estimate, write_arpa
+from benchmarks.kneser_ney import estimate, write_arpa, write_models
+from training.ngram import NGram
+from training.ngram_evaluation import score_lines
 
 EOS, WORDS, BOS = 0, 120, 120  # ids below BOS can be predicted
 
@@ -100,18 +102,79 @@ def test_every_probability_is_that_of_the_formulas_and_they_sum_to_one(order):
         assert sum(probabilities) == pytest.approx(1, abs=1e-9)
 
 
-def test_too_little_text_has_no_discounts():
-    with pytest.raises(ValueError, match="too little text"):
-        estimate([np.array([BOS, 1, EOS])], bos=BOS, order=2)
+def test_too_little_text_takes_the_fixed_discounts_and_still_sums_to_one():
+    probability = query(estimate([np.array([BOS, 1, 2, EOS])], bos=BOS, order=2), 2)
+    after = [probability((1,), word) for word in range(WORDS)]
+    assert sum(after) == pytest.approx(1)
+    assert after[2] == pytest.approx(0.5 + 0.5 * probability((), 2))  # 1 - 0.5 of its own
 
 
-def test_kenlm_reads_the_same_probabilities(tmp_path):
-    kenlm = pytest.importorskip("kenlm")
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Return an ARPA file of a corpus, and the n-grams written there."""
     grams = estimate(corpus(), bos=BOS, order=3)
-    path = tmp_path / "small.arpa"
-    names = ["</s>", "<unk>", *(f"w{i}" for i in range(2, WORDS)), "<s>"]
-    write_arpa(grams, names, path)
-    model, probability = kenlm.Model(str(path)), query(grams, 3)
+    path = tmp_path_factory.mktemp("ngram") / "small.arpa"
+    write_arpa(grams, ["</s>", "<unk>", *(f"w{i}" for i in range(2, WORDS)), "<s>"], path)
+    return path, grams
+
+
+def test_the_file_is_read_back_with_the_same_probabilities(small):
+    model, probability = NGram(small[0]), query(small[1], 3)
+    lines = [s.tolist() for s in corpus(seed=3, count=40)]
+    names = [[f"w{i}" for i in line[1:] if i > 1] for line in lines]
+    scores = score_lines(model, names)
+    for line, score in zip(names, scores.log_probs, strict=True):
+        ids = [BOS, *(int(unit[1:]) for unit in line), EOS]
+        wanted = [np.log(probability(ids[max(0, i - 2) : i], ids[i])) for i in range(1, len(ids))]
+        assert score == pytest.approx(sum(wanted), abs=1e-4)
+        context = model.line(line[:4])
+        found = model.next_words(context)
+        assert found.sum() == pytest.approx(1, abs=1e-4)
+        for word in (EOS, *ids[1:]):
+            name = "</s>" if word == EOS else f"w{word}"
+            wanted = probability(ids[: len(context)][-2:], word)
+            assert found[model.ids[name]] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_an_unknown_word_costs_its_mark_and_its_letters(tmp_path):
+    random = np.random.default_rng(0)
+    lines = [" ".join(random.choice(["tea", "milk", "sugar"], 5)) for _ in range(50)]
+    lines[7:10] = ["tea ant", "milk bee", "cocoa"]  # once each: unknown
+    write_models(lines, tmp_path / "3.arpa", order=3, vocabulary=100)
+    model = NGram(tmp_path / "3.arpa")
+    assert {"tea", "milk", "sugar"} == {*model.ids} - {"<s>", "</s>", "<unk>"}
+    scores = score_lines(model, [["tea", "ant"], ["tea", "tnaq"], ["tea", "<unk>"], ["tea"]])
+    assert scores.unknown == 3 - 1  # the mark itself is known
+    whole, spelled = scores.log_probs, scores.spelling
+    assert whole - spelled == pytest.approx([*[whole[2]] * 3, whole[3]])
+    assert spelled[0] > spelled[1]
+    assert spelled[2:].tolist() == [0, 0]
+    following = model.spelling.next_words(model.spelling.line(["61"]))
+    assert following.sum() == pytest.approx(1, abs=1e-4)
+    (tmp_path / "3.spelling.arpa").unlink()
+    assert score_lines(NGram(tmp_path / "3.arpa"), [["tea", "ant"]]).spelling.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "does not begin with"),
+        ("\\data\\\n", "counts no n-grams"),
+        ("\\data\\\nngram 1=2\n\n\\1-grams:\n-1\ta\t0\n\n\\end\\\n", "other than 2 1-grams"),
+        ("\\data\\\nngram 1=1\n\n\\1-grams:\nx\ta\t0\n\n\\end\\\n", "could not convert"),
+        ("\\data\\\nngram 1=1\n\n\\1-grams:\n-1\ta\t0\n\n\\end\\\n", "lacks </s>, <s>, <unk>"),
+    ],
+)
+def test_what_is_no_arpa_file_is_refused(tmp_path, text, problem):
+    (tmp_path / "bad.arpa").write_text(text)
+    with pytest.raises(ValueError, match=problem) as failure:
+        NGram(tmp_path / "bad.arpa")
+    assert "bad.arpa" in str(failure.value)
+
+
+def test_kenlm_reads_the_same_probabilities(small):
+    kenlm = pytest.importorskip("kenlm", reason="KenLM takes minutes to compile: not locked")
+    model, probability = kenlm.Model(str(small[0])), query(small[1], 3)
     scores = [s for s, _, _ in model.full_scores("w3 w2 w5 w3", bos=True, eos=True)]
     ids = [BOS, 3, 2, 5, 3, EOS]
     wanted = [np.log10(probability(ids[max(0, i - 2) : i], ids[i])) for i in range(1, len(ids))]

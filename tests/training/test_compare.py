@@ -1,17 +1,21 @@
 """``nextword calibrate`` and ``compare`` as a user meets them."""
 
 import shutil
-import sys
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from app.cli import app
-from models.checkpoint import load_checkpoint
+from benchmarks.kneser_ney import write_models
+from models.checkpoint import load_checkpoint, save_checkpoint
+from tests.training.conftest import random_model
+from tests.training.grammar import text, write
 from training.card import format_metric
 from training.compare import COLUMNS
 from training.evaluate import evaluate
+from training.positions import position_losses
 
 
 def _invoke(*arguments):
@@ -19,13 +23,21 @@ def _invoke(*arguments):
 
 
 @pytest.fixture
-def folder(tmp_path, checkpoint):
-    return shutil.copytree(checkpoint[0], tmp_path / "small")
+def folder(tmp_path, tokenizers):
+    """A checkpoint of random weights, to be measured and calibrated but not trained."""
+    model = random_model("gru", tokenizers["subword"])
+    save_checkpoint(tmp_path / "small", model.network, model.tokenizer)
+    return tmp_path / "small"
 
 
-def test_a_temperature_is_fitted_and_stored_and_nothing_else(folder, corpus):
+@pytest.fixture
+def valid(tmp_path, grammar):
+    return write(tmp_path / "notes" / "valid.txt", grammar.lines(60, seed=2))
+
+
+def test_a_temperature_is_fitted_and_stored_and_nothing_else(folder, valid):
     before = load_checkpoint(folder)
-    result = _invoke("calibrate", folder, "--data", corpus[1])
+    result = _invoke("calibrate", folder, "--data", valid)
     assert result.exit_code == 0, result.output
     after = load_checkpoint(folder)
     assert after.temperature != before.temperature
@@ -33,21 +45,21 @@ def test_a_temperature_is_fitted_and_stored_and_nothing_else(folder, corpus):
     assert after.details["calibration"]["temperature"] == after.temperature
     assert after.details["calibration"]["data"] == ["notes/valid"]
     assert f"temperature {after.temperature:.4f}" in result.output
-    found = evaluate(after, corpus[1], sample=30)
+    found = evaluate(after, valid, sample=30)
     assert found.temperature == after.temperature
     assert "next_word_calibration_error_at_1" in found.metrics
 
 
 @pytest.mark.parametrize("lines", [True, False])
-def test_the_table_holds_the_figures_of_evaluate(tmp_path, folder, corpus, lines):
+def test_the_table_holds_the_figures_of_evaluate(tmp_path, folder, valid, lines):
     markdown, picture = tmp_path / "compare.md", tmp_path / "compare.png"
     result = _invoke(
-        *("compare", folder, "--data", corpus[1], "--sample", 30),
+        *("compare", folder, "--data", valid, "--sample", 30),
         *("--markdown", markdown, "--picture", picture, *(["--lines"] if lines else [])),
     )
     assert result.exit_code == 0, result.output
     (row,) = [line for line in markdown.read_text().splitlines() if line.startswith("| small")]
-    found = evaluate(load_checkpoint(folder), corpus[1], sample=30, lines_alone=lines)
+    found = evaluate(load_checkpoint(folder), valid, sample=30, lines_alone=lines)
     for name in COLUMNS:
         if name in found.metrics:
             value = format_metric(name, found.metrics[name].to_values())
@@ -56,20 +68,35 @@ def test_the_table_holds_the_figures_of_evaluate(tmp_path, folder, corpus, lines
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_kenlm_the_comparison_goes_on(tmp_path, folder, corpus, monkeypatch):
-    monkeypatch.setitem(sys.modules, "kenlm", None)
-    (tmp_path / "5-gram.arpa").write_text("\\data\\\n")
-    arguments = ("--data", corpus[1], "--sample", 0, "--ngram", tmp_path / "5-gram.arpa")
-    result = _invoke("compare", folder, *arguments)
+def test_an_ngram_model_stands_beside_the_checkpoints(tmp_path, folder, valid, grammar):
+    lines = [*text(grammar.lines(300, seed=1)).splitlines(), "seldom rare"]
+    write_models(lines, tmp_path / "3-gram.arpa", order=3, vocabulary=100)
+    markdown = tmp_path / "compare.md"
+    result = _invoke(
+        *("compare", folder, "--data", valid, "--lines", "--sample", 200),
+        *("--ngram", tmp_path / "3-gram.arpa", "--markdown", markdown),
+    )
     assert result.exit_code == 0, result.output
-    assert "going on without the n-gram model" in result.output
-    assert "pip install kenlm" in result.output
+    head, row = (
+        [part.strip() for part in line.split("|")]
+        for line in markdown.read_text().splitlines()
+        if line.startswith(("|  |", "| 3-gram"))
+    )
+    perplexity = float(row[head.index("perplexity per word")])
+    drawn = grammar.lines(60, seed=2)
+    best = np.exp(sum(map(grammar.nats, drawn)) / sum(map(len, drawn)))
+    assert 0.97 * best < perplexity < 1.2 * best
+    assert "0.00% of the units are unknown" in markdown.read_text()
+
+
+def test_a_file_that_is_no_ngram_model_is_refused_at_once(tmp_path, folder, valid):
+    (tmp_path / "5-gram.arpa").write_text("\\data\\\nngram 1=2\n")
+    result = _invoke("compare", folder, "--data", valid, "--ngram", tmp_path / "5-gram.arpa")
+    assert result.exit_code == 2
+    assert "5-gram.arpa: not an ARPA file" in result.output
 
 
 def test_the_loss_by_place_is_the_loss(folder, tmp_path, grammar):
-    from tests.training.grammar import text
-    from training.positions import position_losses
-
     path = tmp_path / "blocks.txt"
     blocks = [text(grammar.lines(60, seed=seed)) for seed in range(4)]
     path.write_text("\n".join(blocks))
