@@ -92,8 +92,7 @@ class NGram:
         """Return the probability of every id (V,) behind a line's ids."""
         probabilities = self._unigrams.copy()
         size = len(self.names)
-        for below, order in pairwise(self.orders):
-            length = self.orders.index(order)
+        for length, (below, order) in enumerate(pairwise(self.orders), start=1):
             context = self._index(ids[-length:]) if len(ids) >= length else -1
             if context < 0:
                 break

@@ -8,7 +8,7 @@ of bytes. The two together leave a little probability to known words spelled out
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -72,7 +72,9 @@ def score_lines(model: NGram, lines: Sequence[Sequence[str]]) -> LineScores:
     for start in range(0, len(lines), _LINES):
         ids = [[*model.line(line), model.ids[END]] for line in lines[start : start + _LINES]]
         flat = np.array([*chain.from_iterable(ids)])
-        totals.append(np.add.reduceat(model.log_probs(flat), np.flatnonzero(flat == model.ids[BOS])))
+        totals.append(
+            np.add.reduceat(model.log_probs(flat), np.flatnonzero(flat == model.ids[BOS]))
+        )
     log_probs = np.concatenate(totals) + spelling if totals else np.zeros(0)
     return LineScores(log_probs, spelling, sum(map(len, unknown)), sum(map(len, lines)))
 
@@ -168,7 +170,9 @@ def _remark(model: NGram, scores: LineScores, words: int) -> str:
     if model.spelling is None:
         return f"{share} and scored as `<unk>`, whatever their letters: cheaper than for a network"
     unspelled = math.exp(-float((scores.log_probs - scores.spelling).sum()) / words)
-    return f"{share} and spelled out; as `<unk>` alone they would make its perplexity {unspelled:.1f}"
+    return (
+        f"{share} and spelled out; as `<unk>` alone they would make its perplexity {unspelled:.1f}"
+    )
 
 
 def _answer(model: NGram, words: Words, before: Sequence[str], position: Position) -> Answer:

@@ -1,6 +1,5 @@
 """``nextword calibrate`` and ``compare`` as a user meets them."""
 
-import shutil
 from itertools import pairwise
 
 import numpy as np
