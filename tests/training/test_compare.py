@@ -1,5 +1,6 @@
 """``nextword calibrate`` and ``compare`` as a user meets them."""
 
+import shutil
 from itertools import pairwise
 
 import numpy as np
@@ -8,8 +9,7 @@ from typer.testing import CliRunner
 
 from app.cli import app
 from benchmarks.kneser_ney import write_models
-from models.checkpoint import load_checkpoint, save_checkpoint
-from tests.training.conftest import random_model
+from models.checkpoint import load_checkpoint
 from tests.training.grammar import text, write
 from training.card import format_metric
 from training.compare import COLUMNS
@@ -22,11 +22,8 @@ def _invoke(*arguments):
 
 
 @pytest.fixture
-def folder(tmp_path, tokenizers):
-    """A checkpoint of random weights, to be measured and calibrated but not trained."""
-    model = random_model("gru", tokenizers["subword"])
-    save_checkpoint(tmp_path / "small", model.network, model.tokenizer)
-    return tmp_path / "small"
+def folder(tmp_path, checkpoint):
+    return shutil.copytree(checkpoint[0], tmp_path / "small")
 
 
 @pytest.fixture
@@ -44,7 +41,7 @@ def test_a_temperature_is_fitted_and_stored_and_nothing_else(folder, valid):
     assert after.details["calibration"]["temperature"] == after.temperature
     assert after.details["calibration"]["data"] == ["notes/valid"]
     assert f"temperature {after.temperature:.4f}" in result.output
-    found = evaluate(after, valid, sample=30)
+    found = evaluate(after, valid, sample=10)
     assert found.temperature == after.temperature
     assert "next_word_calibration_error_at_1" in found.metrics
 
@@ -53,12 +50,12 @@ def test_a_temperature_is_fitted_and_stored_and_nothing_else(folder, valid):
 def test_the_table_holds_the_figures_of_evaluate(tmp_path, folder, valid, lines):
     markdown, picture = tmp_path / "compare.md", tmp_path / "compare.png"
     result = _invoke(
-        *("compare", folder, "--data", valid, "--sample", 30),
+        *("compare", folder, "--data", valid, "--sample", 10),
         *("--markdown", markdown, "--picture", picture, *(["--lines"] if lines else [])),
     )
     assert result.exit_code == 0, result.output
     (row,) = [line for line in markdown.read_text().splitlines() if line.startswith("| small")]
-    found = evaluate(load_checkpoint(folder), valid, sample=30, lines_alone=lines)
+    found = evaluate(load_checkpoint(folder), valid, sample=10, lines_alone=lines)
     for name in COLUMNS:
         if name in found.metrics:
             value = format_metric(name, found.metrics[name].to_values())
