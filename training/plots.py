@@ -202,8 +202,6 @@ def draw_comparison(
         files = [e.data for e in next(iter(models.values()))]
         panel.set_xticks(range(len(files)), [f.replace("/", "/\n") for f in files], fontsize=8)
         panel.set_title(title, fontsize=10)
-        if metric.startswith("perplexity"):
-            panel.set_yscale("log")
     handles, labels = panels.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
     _save(figure, path)
