@@ -129,7 +129,7 @@ def create_app(
         bulk_routes(settings, registry, asked),
         token_routes(settings, registry),
         service_routes(registry, metrics, siblings),
-        admin_routes(settings, registry, reloading),
+        admin_routes(registry, reloading),
         openai_routes(settings, registry, asked),
         aac_routes(settings, registry, asked),
     )

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.engine.limits import Limits
@@ -27,9 +27,6 @@ class Settings(BaseSettings):
 
     workers: int = Field(
         1, ge=1, le=256, description="processes that serve the port; queue and cache are each one's"
-    )
-    admin_key: SecretStr | None = Field(
-        None, description="key of whoever may reload models; without one, only SIGHUP does"
     )
 
     api_keys: str = Field(

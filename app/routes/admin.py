@@ -4,19 +4,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from app.admin import require_admin
 from app.answers import model_answer
 from app.direct import DirectRoute
 from app.errors import responses
+from app.keys import require_admin
 from app.registry import Registry
 from app.reloading import Reloading
 from app.schemas.requests import ModelName
 from app.schemas.responses import ModelInfo
-from app.settings import Settings
 from app.wire import Answer
 
 
-def admin_routes(settings: Settings, registry: Registry, reloading: Reloading) -> APIRouter:
+def admin_routes(registry: Registry, reloading: Reloading) -> APIRouter:
     """Return the routes that change what is served."""
     router = APIRouter(tags=["service"], route_class=DirectRoute)
 
@@ -35,7 +34,7 @@ def admin_routes(settings: Settings, registry: Registry, reloading: Reloading) -
         No request fails meanwhile: what runs ends on the old one. If the new one cannot be loaded,
         the answer is 409 and the old one stays.
         """
-        require_admin(request, settings)
+        require_admin(request)
         model = await reloading.everywhere(name)
         return Answer(model_answer(model, default=registry.is_default(model)))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import BPE, WordLevel
 
-from models.checkpoint import load_checkpoint, save_checkpoint, update_details
+from models.checkpoint import load_checkpoint, save_checkpoint, update_config
 from models.errors import (
     CheckpointError,
     CorruptFileError,
@@ -151,7 +151,7 @@ def test_a_configuration_in_another_layout_is_the_same(tmp_path, sound):
 def test_a_configuration_of_before_it_had_a_checksum_is_loaded(tmp_path, sound):
     write(tmp_path, with_config(sound, temperature=1.25), vouched=False)
     assert load_checkpoint(tmp_path).temperature == 1.25
-    update_details(tmp_path, {"metrics": {10: 1, 9: 2}, "from": ("a", "b")})
+    update_config(tmp_path, details={"metrics": {10: 1, 9: 2}, "from": ("a", "b")})
     loaded = load_checkpoint(tmp_path)
     assert loaded.details == {"metrics": {"10": 1, "9": 2}, "from": ["a", "b"]}
     assert CONFIG in json.loads((tmp_path / CONFIG).read_text())["checksums"]

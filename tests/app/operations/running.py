@@ -29,11 +29,13 @@ def free_port() -> int:
 class Running:
     """A service, its clients, its log and its worker processes."""
 
-    def __init__(self, process: subprocess.Popen, port: int, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen, port: int, log: Path, key: str) -> None:
         self.process, self.port, self.log = process, port, log
+        self._headers = {"x-api-key": key} if key else {}
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+        address = f"http://127.0.0.1:{self.port}"
+        return httpx.Client(base_url=address, timeout=60, headers=self._headers)
 
     def get(self, path: str) -> httpx.Response:
         """Ask over a connection of its own, which any worker may take."""
@@ -95,14 +97,16 @@ def samples(text: str) -> dict[tuple, float]:
 
 
 @contextmanager
-def running(models_dir: Path, folder: Path, *options: str, **settings: str) -> Iterator[Running]:
+def running(
+    models_dir: Path, folder: Path, *options: str, key: str = "", **settings: str
+) -> Iterator[Running]:
     port, log = free_port(), folder / "log"
     environment = os.environ | {f"NEXTWORD_{name}": value for name, value in settings.items()}
     command = [sys.executable, "-c", "from app.cli import main; main()", "serve"]
     command += ["--port", str(port), "--models-dir", str(models_dir), *options]
     with log.open("w") as stderr:
         process = subprocess.Popen(command, env=environment, stderr=stderr, cwd=ROOT)
-    service = Running(process, port, log)
+    service = Running(process, port, log, key)
     try:
         yield service
     finally:

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.routing import Match
 
 from app.application import create_app
+from app.keys import new_key
 from app.settings import Settings
 from app.siblings import Shared, Siblings
 from tests.app.conftest import SUBWORD
@@ -193,15 +194,18 @@ def scrape(models_dir: Path) -> list[tuple[str, dict[str, str]]]:
 
     async def scenario() -> str:
         siblings = Siblings(Shared(2), 0)
-        app = create_app(Settings(models_dir=models_dir, admin_key="key"), siblings)
+        key, stored = new_key("operator", "admin")
+        app = create_app(Settings(models_dir=models_dir, api_keys=stored.line()), siblings)
         async with app.router.lifespan_context(app):
             siblings.start(app.state.metrics, lambda: None)
             transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            headers = {"x-api-key": key}
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://test", headers=headers
+            ) as client:
                 asked = await client.post("/score", json={"text": "we", "model": SUBWORD})
                 assert asked.status_code == 200
-                headers = {"x-api-key": "key"}
-                reloaded = await client.post(f"/models/{SUBWORD}/reload", headers=headers)
+                reloaded = await client.post(f"/models/{SUBWORD}/reload")
                 assert reloaded.status_code == 200
                 return (await client.get("/metrics")).text
 
