@@ -10,6 +10,7 @@ class _Any(TypedDict, total=False):
 class NextWordFields(_Any, total=False):
     """Of /next-word."""
 
+    history: str
     top_k: int | None
     prefix: str
     candidates: list[str]
@@ -22,6 +23,7 @@ class NextWordFields(_Any, total=False):
 class ScoreFields(_Any, total=False):
     """Of /score."""
 
+    history: str
     context: str
     bos: bool
     eos: bool
@@ -31,6 +33,7 @@ class ScoreFields(_Any, total=False):
 class RankFields(_Any, total=False):
     """Of /rank."""
 
+    history: str
     context: str
     lm_weight: float
     length_bonus: float
@@ -40,6 +43,7 @@ class RankFields(_Any, total=False):
 class GenerateFields(_Any, total=False):
     """Of /generate."""
 
+    history: str
     max_tokens: int
     strategy: Literal["greedy", "sample", "beam"]
     temperature: float
