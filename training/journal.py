@@ -47,6 +47,7 @@ class Journal:
         )
         self._task = self._bar.add_task("", total=steps, completed=done, status="")
         self._losses: list[float] = []
+        self._sampled = False
         self._since, self._tokens, self._busy = 0.0, 0, 0.0
         self._validation = ""
 
@@ -66,19 +67,34 @@ class Journal:
         self._log.close()
         self._events.close()
 
-    def step(self, step: int, loss: float, rate: float, tokens: int, seconds: float) -> None:
-        """Note one optimizer step of ``tokens`` tokens that took ``seconds``."""
+    def step(
+        self,
+        step: int,
+        loss: float,
+        rate: float,
+        tokens: int,
+        seconds: float,
+        *,
+        sampled: bool = False,
+    ) -> None:
+        """Note one optimizer step of ``tokens`` tokens that took ``seconds``.
+
+        A loss over ``sampled`` words is an estimate, and is noted as such.
+        """
         self._losses.append(loss)
+        self._sampled |= sampled
         self._tokens += tokens
         self._busy += seconds
         now = time.monotonic()
         if now - self._since < _LOG_SECONDS and step < self._steps:
             return
         mean, speed = sum(self._losses) / len(self._losses), self._tokens / self._busy
-        self._write(step, loss=mean, learning_rate=rate, tokens_per_second=speed)
-        status = f"{speed:,.0f} tokens/s  loss {mean:.3f}{self._validation}"
+        name = "sampled_loss" if self._sampled else "loss"
+        self._write(step, **{name: mean}, learning_rate=rate, tokens_per_second=speed)
+        status = f"{speed:,.0f} tokens/s  {name.replace('_', ' ')} {mean:.3f}{self._validation}"
         self._bar.update(self._task, completed=step, status=status)
         self._since, self._tokens, self._busy = now, 0, 0.0
+        self._sampled = False
         self._losses.clear()
 
     def validation(self, step: int, losses: Mapping[str, float], *, best: bool) -> None:

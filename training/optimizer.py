@@ -1,5 +1,6 @@
-"""AdamW and Muon, the course of their step size, and the averaged weights."""
+"""AdamW and Muon, and the averaged weights."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -88,33 +89,33 @@ def build_optimizer(network: Network, settings: OptimizerSettings) -> JoinedOpti
     return JoinedOptimizer(adamw, muon)
 
 
-def learning_rate(step: int, steps: int, settings: OptimizerSettings) -> float:
-    """Return the step size of optimizer step ``step`` (from 0) of ``steps``.
-
-    Linear warm-up, a constant stretch, linear decay (Hu et al. 2024, "WSD"): unlike a cosine, a run
-    can be prolonged as long as the decay has not begun.
-    """
-    warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
-    decay_steps = max(1.0, settings.decay_share * steps)
-    left = min(1.0, max(0.0, (steps - step) / decay_steps))
-    return settings.learning_rate * warm * (settings.final_rate + (1 - settings.final_rate) * left)
-
-
 class AveragedWeights:
-    """An exponential moving average of a network's weights (Polyak & Juditsky 1992).
+    """An average of a network's weights over the steps (Polyak & Juditsky 1992).
 
-    Early on the average follows more closely, so that it does not remember the initial weights.
+    It moves, exponentially, up to a step, and from there on all weights count alike. Early on it
+    follows more closely, so that it does not remember the initial weights.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], decay: float) -> None:
-        """Begin with a copy of the weights."""
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], decay: float, *, uniform_from: float = math.inf
+    ) -> None:
+        """Begin with a copy of the weights.
+
+        Args:
+            parameters: What to average.
+            decay: Of the exponential average, per step; 0 keeps the weights themselves.
+            uniform_from: Step (from 0) from which on all weights count alike.
+        """
         self._live = list(parameters)
-        self._decay = decay
+        self._decay, self._uniform_from = decay, uniform_from
         self.weights = [p.detach().clone() for p in self._live]
 
     def update(self, step: int) -> None:
         """Move the average towards the weights after optimizer step ``step`` (from 0)."""
         decay = min(self._decay, (1 + step) / (10 + step)) if self._decay else 0.0
+        if step >= self._uniform_from:
+            counted = step - math.ceil(self._uniform_from)
+            decay = counted / (counted + 1)
         live: list[Tensor] = [p.detach() for p in self._live]
         torch._foreach_lerp_(self.weights, live, 1 - decay)
 

@@ -39,16 +39,17 @@ def draw_losses(log: Sequence[Mapping[str, Any]], path: Path) -> None:
         log: Entries of ``log.jsonl``.
         path: The picture; an older one is replaced at once.
     """
-    train = [entry for entry in log if "loss" in entry]
+    train = [entry for entry in log if "loss" in entry or "sampled_loss" in entry]
     valid = [entry for entry in log if "validation" in entry]
     if not (train and valid):
         return
     figure = _figure(7.0, 4.6)
     losses, rates = figure.subplots(2, sharex=True, gridspec_kw={"height_ratios": [5, 1]})
     steps = np.array([entry["step"] for entry in train])
-    loss = np.array([entry["loss"] for entry in train])
+    loss = np.array([entry.get("loss", entry.get("sampled_loss")) for entry in train])
+    label = "training" if all("loss" in entry for entry in train) else "training (words drawn)"
     losses.plot(steps, loss, color=_BLUE, alpha=0.25, linewidth=0.8)
-    losses.plot(*_smooth(steps, loss), color=_BLUE, linewidth=1.8, label="training")
+    losses.plot(*_smooth(steps, loss), color=_BLUE, linewidth=1.8, label=label)
     names = [key.removeprefix("validation/") for key in valid[0] if key.startswith("validation/")]
     for i, name in enumerate(names):
         losses.plot(

@@ -1,7 +1,7 @@
 """A recipe: everything that decides what a training run computes, as frozen settings.
 
-A recipe is a TOML file with the tables ``[tokenizer]``, ``[network]``, ``[optimizer]`` and
-``[training]``; every value can be overridden from the command line (``section.name=value``).
+A recipe is a TOML file with the tables ``[tokenizer]``, ``[network]``, ``[regularization]``,
+``[optimizer]`` and ``[training]``; every value can be overridden from the command line (``section.name=value``).
 """
 
 import math
@@ -10,23 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self, get_origin
+from types import UnionType
+from typing import Any, Self, get_args, get_origin
 
 from models.networks import network_config
-
-
-def _positive(owner: object, *names: str) -> None:
-    for name in names:
-        value = getattr(owner, name)
-        if not value > 0:
-            raise ValueError(f"{name} must be above 0, not {value!r}")
-
-
-def _share(owner: object, *names: str) -> None:
-    for name in names:
-        value = getattr(owner, name)
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")
+from training.bounds import below_one, not_negative, positive, share
+from training.regularization import RegularizationSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,40 +45,50 @@ class OptimizerSettings:
 
     Attributes:
         learning_rate: Peak step size.
-        warmup_steps: Linear rise from 0 to the peak, optimizer steps.
-        decay_share: Share of all steps, at the end, in which the step size falls linearly.
+        schedule: ``constant`` between warm-up and decay, or ``1cycle``, see `training.schedule`.
+        warmup_steps: Linear rise from 0 to the peak, optimizer steps; ``constant`` only.
+        decay_share: Share of all steps, at the end, in which the step size falls linearly;
+            ``constant`` only.
+        start_rate: Step size at the beginning, as a share of the peak; ``1cycle`` only.
+        rise_share: Share of all steps in which the step size rises; ``1cycle`` only.
         final_rate: Step size at the end, as a share of the peak.
         weight_decay: Decoupled decay of matrices; vectors are not decayed.
         beta1: Decay of the first moment, per optimizer step.
+        beta1_at_peak: The same at the peak of the step size; by default no other; ``1cycle`` only.
         beta2: Decay of the second moment, per optimizer step.
         muon: Update the matrices between the layers by Muon, the rest by AdamW.
         momentum: Decay of Muon's moment, per optimizer step.
         clip_norm: Largest global norm of the gradient.
         average_decay: Decay of the averaged weights, per optimizer step; 0 turns averaging off.
+        average_from: Share of all steps behind which the average is that of all weights from there
+            on, each counting alike (Polyak & Juditsky 1992); 1 for never.
     """
 
     learning_rate: float = 2e-3
+    schedule: str = "constant"
     warmup_steps: int = 200
     decay_share: float = 0.4
+    start_rate: float = 0.04
+    rise_share: float = 0.3
     final_rate: float = 0.02
     weight_decay: float = 0.05
     beta1: float = 0.9
+    beta1_at_peak: float | None = None
     beta2: float = 0.98
     muon: bool = False
     momentum: float = 0.95
     clip_norm: float = 1.0
     average_decay: float = 0.999
+    average_from: float = 1.0
 
     def __post_init__(self) -> None:
         """Raise ValueError naming the first setting out of range."""
-        _positive(self, "learning_rate", "clip_norm")
-        _share(self, "beta1", "beta2", "momentum", "average_decay")
-        for name in ("decay_share", "final_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)!r}")
-        for name in ("warmup_steps", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)!r}")
+        positive(self, "learning_rate", "clip_norm")
+        below_one(self, "beta1", "beta2", "momentum", "average_decay", "beta1_at_peak")
+        share(self, "decay_share", "final_rate", "rise_share", "start_rate", "average_from")
+        not_negative(self, "warmup_steps", "weight_decay")
+        if self.schedule not in ("constant", "1cycle"):
+            raise ValueError(f"schedule must be constant or 1cycle, not {self.schedule!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +103,10 @@ class TrainingSettings:
         segment_length: Tokens that each stream reads in an optimizer step, T.
         state_reset: Chance that a stream forgets its state before a step, so that the network
             learns to begin with none.
+        softmax_samples: Words drawn for the softmax of a step, see `training.sampled_softmax`; 0
+            computes it exactly.
+        sampled_share: Share of all steps, from the first, in which words are drawn; the softmax of
+            the others, and of all validation, is exact.
         validate_every: Optimizer steps between validations.
         validate_tokens: Most tokens of each validation file to read in a validation; 0 for all.
         patience: Validations without improvement after which training stops; 0 for never.
@@ -120,6 +123,8 @@ class TrainingSettings:
     batch_size: int = 32
     segment_length: int = 64
     state_reset: float = 0.02
+    softmax_samples: int = 0
+    sampled_share: float = 0.9
     validate_every: int = 500
     validate_tokens: int = 100_000
     patience: int = 0
@@ -130,11 +135,10 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         """Raise ValueError naming the first setting out of range."""
-        _positive(self, "epochs", "batch_size", "segment_length", "validate_every", "save_every")
-        _share(self, "state_reset")
-        for name in ("validate_tokens", "patience", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)!r}")
+        positive(self, "epochs", "batch_size", "segment_length", "validate_every", "save_every")
+        below_one(self, "state_reset")
+        not_negative(self, "validate_tokens", "patience", "seed", "softmax_samples")
+        share(self, "sampled_share")
         for name, times in self.repeats.items():
             if type(times) is not int or times < 1:
                 raise ValueError(
@@ -148,13 +152,14 @@ class TrainingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The four tables of a recipe; ``network`` holds the fields of its kind's configuration.
+    """The five tables of a recipe; ``network`` holds the fields of its kind's configuration.
 
     ``vocab_size`` and ``num_ids`` of the network are filled in from the trained tokenizer.
     """
 
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     network: Mapping[str, Any] = field(default_factory=dict)
+    regularization: RegularizationSettings = field(default_factory=RegularizationSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
@@ -186,8 +191,12 @@ class Recipe:
         return cls(**built)
 
     def to_values(self) -> dict[str, Any]:
-        """Return plain values, the inverse of `from_values`."""
-        return asdict(self) | {"network": dict(self.network)}
+        """Return plain values, the inverse of `from_values`; settings that are None are left out."""
+        values = asdict(self) | {"network": dict(self.network)}
+        return {
+            table: {name: value for name, value in settings.items() if value is not None}
+            for table, settings in values.items()
+        }
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -238,7 +247,8 @@ def _read(settings: Any, table: str, values: Mapping[str, Any]) -> Any:
     for name, value in values.items():
         if name not in known:
             raise ValueError(f"[{table}] has no setting {name!r}; it has {', '.join(known)}")
-        wanted = get_origin(known[name]) or known[name]
+        kind = known[name]
+        wanted = get_args(kind)[0] if isinstance(kind, UnionType) else get_origin(kind) or kind
         right = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
         if not right or (isinstance(value, bool) and wanted is not bool):
             raise ValueError(f"{table}.{name} must be of type {wanted.__name__}, not {value!r}")

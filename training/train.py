@@ -141,8 +141,8 @@ def _check_run(recipe: Recipe, run: Path, *, resume: bool) -> None:
         if not path.exists():
             raise ValueError(f"{run} holds no run to resume")
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            tables = {table: {**before[table]} for table in values}
+            before = Recipe.from_values(json.loads(path.read_text(encoding="utf-8")))
+            tables = before.to_values()  # settings that are newer than the run get their defaults
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{path} is not a recipe that a run has left") from None
         for table, settings in values.items():

@@ -13,12 +13,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.networks import BatchState, Network
+from training.activation import activation_penalty
 from training.dataset import Dataset, Epoch
 from training.journal import Journal
 from training.loss import fused_cross_entropy
-from training.optimizer import AveragedWeights, build_optimizer, learning_rate
+from training.optimizer import AveragedWeights, build_optimizer
 from training.recipe import Recipe
 from training.resume import load_training_state, save_training_state
+from training.sampled_softmax import CandidateSampler, sampled_cross_entropy
+from training.schedule import first_moment_decay, learning_rate
 
 _VALIDATION_STREAMS = 16
 _VALIDATION_SEED = 0
@@ -82,7 +85,21 @@ class Trainer:
             )
         self.steps = max(1, round(settings.epochs * self.steps_per_epoch))
         self.optimizer = build_optimizer(network, recipe.optimizer)
-        self.average = AveragedWeights(network.parameters(), recipe.optimizer.average_decay)
+        network.rates = recipe.regularization.rates(network.rates)
+        average_from = recipe.optimizer.average_from
+        self.average = AveragedWeights(
+            network.parameters(),
+            recipe.optimizer.average_decay,
+            uniform_from=average_from * self.steps if average_from < 1 else math.inf,
+        )
+        self.sampled_steps = (
+            round(settings.sampled_share * self.steps) if settings.softmax_samples else 0
+        )
+        self._sampler = (
+            CandidateSampler(dataset.tokens, network.vocab_size, settings.softmax_samples)
+            if self.sampled_steps
+            else None
+        )
         self.progress = Progress()
         self._carried: BatchState | None = None
         self._epoch: tuple[int, Epoch] | None = None
@@ -138,7 +155,8 @@ class Trainer:
             self.progress.seconds += time.perf_counter() - began
             self.progress.core_seconds += time.process_time() - busy
             tokens = settings.batch_size * settings.segment_length
-            journal.step(step, loss, self._rate(step - 1), tokens, seconds)
+            sampled = step <= self.sampled_steps
+            journal.step(step, loss, self._rate(step - 1), tokens, seconds, sampled=sampled)
             if losses:
                 journal.validation(step, losses, best=self.progress.best_step == step)
             stopping = stop()
@@ -148,25 +166,30 @@ class Trainer:
                 return
 
     def train_step(self) -> float:
-        """Read one segment of every stream and update the weights; returns nats per token."""
+        """Read one segment of every stream and update the weights; returns nats per token.
+
+        Penalties are not in what is returned; where words are drawn for the softmax, it is an
+        estimate.
+        """
         self.network.train()
-        rate = self._rate(self.progress.step)
+        step, settings = self.progress.step, self.recipe.optimizer
+        rate, decay = self._rate(step), first_moment_decay(step, self.steps, settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+            if "betas" in group:
+                group["betas"] = (decay, settings.beta2)
         inputs, targets, begins, state = self._segment()
         with torch.autocast(
             self.device.type, dtype=self.precision, enabled=self.precision != torch.float32
         ):
             features, state = self.network.features(inputs, state, begins)  # (B, T, E)
         self._carried = state.detach()
-        loss = fused_cross_entropy(
-            features.flatten(0, 1).float(),
-            self.network.output_weight,
-            self.network.output_bias,
-            targets.flatten(),
-            dtype=self.precision,
+        loss = self._loss(features, targets)
+        regularization = self.recipe.regularization
+        penalty = activation_penalty(
+            features, regularization.activation, regularization.temporal_activation
         )
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss + penalty).backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(
             self.network.parameters(), self.recipe.optimizer.clip_norm, foreach=True
         )
@@ -182,6 +205,15 @@ class Trainer:
                 "training.precision=float32"
             )
         return value
+
+    def _loss(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross-entropy of ``targets`` (B, T) behind ``features`` (B, T, E)."""
+        rows, answers = features.flatten(0, 1).float(), targets.flatten()
+        weight, bias = self.network.output_weight, self.network.output_bias
+        if self._sampler is not None and self.progress.step < self.sampled_steps:
+            candidates = self._sampler.draw(answers)
+            return sampled_cross_entropy(rows, weight, bias, candidates, dtype=self.precision)
+        return fused_cross_entropy(rows, weight, bias, answers, dtype=self.precision)
 
     def losses(self) -> dict[str, float]:
         """Return each validation file's nats per token by the network's present weights."""

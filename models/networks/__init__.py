@@ -5,11 +5,13 @@
 
 from models.networks.base import BatchState, Network, State
 from models.networks.build import NetworkConfig, build_network, network_config
+from models.networks.dropout import DropoutRates
 from models.networks.recurrent import RecurrentConfig, RecurrentNetwork, RecurrentState
 from models.networks.transformer import Transformer, TransformerConfig, TransformerState
 
 __all__ = [
     "BatchState",
+    "DropoutRates",
     "Network",
     "NetworkConfig",
     "RecurrentConfig",

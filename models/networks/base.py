@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
+from models.networks.dropout import DropoutRates
 from models.products import product
 
 if TYPE_CHECKING:
@@ -63,11 +64,13 @@ class Network(nn.Module, ABC):
         config: The sizes it was built with.
         embedding: Token embedding, one row for every id that can be read.
         output_bias: Shape (V,).
+        rates: Of dropout in training; of the configuration's one rate to begin with.
     """
 
     config: "NetworkConfig"
     embedding: nn.Embedding
     output_bias: nn.Parameter
+    rates: DropoutRates
     vocab_size: int
 
     @property

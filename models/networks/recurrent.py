@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.base import BatchState, Network
+from models.networks.dropout import DropoutRates, drop_locked
+from models.networks.weight_drop import drop_weights
+from models.networks.word_dropout import embed
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class RecurrentNetwork(Network):
             config.num_layers,
             batch_first=True,
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.rates = DropoutRates(output=config.dropout).with_units(config.dropout)
         self.projection = (
             nn.Identity()
             if config.hidden_size == config.embedding_size
@@ -149,35 +152,31 @@ class RecurrentNetwork(Network):
         assert isinstance(state, RecurrentState)
         state = state if begins is None else state.reset(begins[:, 0])
         vectors = [v.transpose(0, 1).contiguous() for v in state.vectors]  # (L, B, D)
-        x = self._drop(self.embedding(token_ids))  # (B, T, E)
-        if self.training and self.config.dropout:
-            x, after = self._layer_by_layer(x, vectors)
+        rates = self.rates if self.training else DropoutRates()
+        x = drop_locked(embed(self.embedding, token_ids, rates.words), rates.input)  # (B, T, E)
+        if rates:
+            x, after = self._layer_by_layer(x, vectors, rates)
         else:
             x, after = self.layers(x, tuple(vectors) if len(vectors) > 1 else vectors[0])
             after = after if isinstance(after, tuple) else (after,)
-        x = self.projection(self._drop(x))  # (B, T, D) -> (B, T, E)
+        x = self.projection(drop_locked(x, rates.output))  # (B, T, D) -> (B, T, E)
         return x, RecurrentState(tuple(v.transpose(0, 1) for v in after))
 
-    def _drop(self, x: Tensor) -> Tensor:
-        """Drop units of ``x`` (B, T, D) in training, the same ones at all steps of a row."""
-        if not (self.training and self.config.dropout):
-            return x
-        mask: Tensor = self.dropout(x.new_ones(x.size(0), 1, x.size(2)))  # (B, 1, D)
-        return x * mask
-
     def _layer_by_layer(
-        self, x: Tensor, vectors: Sequence[Tensor]
+        self, x: Tensor, vectors: Sequence[Tensor], rates: DropoutRates
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return what ``self.layers`` returns, with this class's dropout between the layers.
+        """Return what ``self.layers`` returns, with dropout between and inside the layers.
 
         Args:
             x: Input of the first layer, (B, T, E).
             vectors: Hidden vectors, and for the LSTM cell vectors, each (L, B, D).
+            rates: Of dropout.
         """
         kernel = "rnn_tanh" if self.config.kind == "rnn" else self.config.kind
         after = []
-        for layer, weights in enumerate(self.layers.all_weights):
-            x = self._drop(x) if layer else x
+        for layer, all_weights in enumerate(self.layers.all_weights):
+            x = drop_locked(x, rates.hidden) if layer else x
+            weights = drop_weights(all_weights, rates.weights)
             before = [v[layer : layer + 1] for v in vectors]
             state = before if self.config.kind == "lstm" else before[0]
             # Biases, 1 layer, its own dropout, training, bidirectional, batch first.

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.networks.base import BatchState, Network
+from models.networks.dropout import DropoutRates, drop
+from models.networks.word_dropout import embed
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
     """Return scaled dot-product attention (B, H, T, D / H) (Vaswani et al. 2017, eq. 1).
 
     Args:
@@ -154,15 +156,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         k: Keys, (B, H, P + T, D / H).
         v: Values, like the keys.
         mask: Which keys each query sees, (T, P + T) or (B, 1, T, P + T), bool; None for all.
+        dropout: Share of the weights of attention dropped.
     """
     if q.device.type != "cpu" or not torch.is_grad_enabled():
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
     # With gradients on a CPU, plain products take half the time of torch's own kernel.
     scores = (q * q.size(-1) ** -0.5) @ k.transpose(-1, -2)  # (B, H, T, P + T)
     if mask is not None:
         hidden = torch.zeros(mask.shape, dtype=scores.dtype).masked_fill_(~mask, -math.inf)
         scores = scores + hidden
-    shares = scores.softmax(dim=-1)
+    shares = drop(scores.softmax(dim=-1), dropout)
     attended: Tensor = shares.to(v.dtype) @ v
     return attended
 
@@ -181,10 +184,14 @@ class Block(nn.Module):
         self.feedforward_norm = nn.LayerNorm(width, bias=False)
         self.feedforward_input = nn.Linear(width, 2 * inner, bias=False)
         self.feedforward_output = nn.Linear(inner, width, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, past: tuple[Tensor, Tensor] | None, angles: Tensor, mask: Tensor | None
+        self,
+        x: Tensor,
+        past: tuple[Tensor, Tensor] | None,
+        angles: Tensor,
+        mask: Tensor | None,
+        rates: DropoutRates,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the residual stream (B, T, D) and all keys and values (B, H, P + T, D / H)."""
         batch, time, width = x.shape
@@ -193,11 +200,11 @@ class Block(nn.Module):
         (q, k), v = rotate(qkv[:2], angles.to(qkv.dtype)), qkv[2]
         if past is not None:
             k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
-        attended = attend(q, k, v, mask)  # (B, H, T, D / H)
+        attended = attend(q, k, v, mask, rates.attention)  # (B, H, T, D / H)
         attended = attended.transpose(1, 2).reshape(batch, time, width)
-        x = x + self.dropout(self.attention_output(attended))
+        x = x + drop(self.attention_output(attended), rates.hidden)
         gate, up = self.feedforward_input(self.feedforward_norm(x)).chunk(2, dim=-1)
-        x = x + self.dropout(self.feedforward_output(F.silu(gate) * up))
+        x = x + drop(self.feedforward_output(F.silu(gate) * up), rates.hidden)
         return x, k, v
 
 
@@ -214,7 +221,7 @@ class Transformer(Network):
         self.embedding = nn.Embedding(config.num_ids, config.embedding_size)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.embedding_size, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.rates = DropoutRates().with_units(config.dropout)
         if not config.tied:
             self.output = nn.Parameter(torch.empty(config.vocab_size, config.embedding_size))
         self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
@@ -255,14 +262,15 @@ class Transformer(Network):
         state = state or self.initial_state(batch)
         assert isinstance(state, TransformerState)
         past = state.keys.size(3)
-        x = self.dropout(self.embedding(token_ids))  # (B, T, D)
+        rates = self.rates if self.training else DropoutRates()
+        x = drop(embed(self.embedding, token_ids, rates.words), rates.input)  # (B, T, D)
         steps = torch.arange(time, device=x.device)
         angles = self._angles(state.positions[:, None] + steps).to(x.dtype)
         mask = self._mask(state, time, begins)
         keys, values = [], []
         for i, block in enumerate(self.blocks):
             before = (state.keys[:, i], state.values[:, i]) if past else None
-            x, k, v = block(x, before, angles, mask)
+            x, k, v = block(x, before, angles, mask, rates)
             keys.append(k)
             values.append(v)
         kept = min(past + time, self.config.context_length - 1)
@@ -277,7 +285,7 @@ class Transformer(Network):
             lengths.clamp(max=kept),
             state.positions + time,
         )
-        return self.norm(x), after
+        return drop(self.norm(x), rates.output), after
 
     def _angles(self, positions: Tensor) -> Tensor:
         """Return cosines and sines (2, B, 1, T, D / 2H) of ``positions`` (B, T)."""

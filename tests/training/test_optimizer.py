@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from tests.models.helpers import KINDS, network_of
-from training.optimizer import AveragedWeights, build_optimizer, learning_rate
+from training.optimizer import AveragedWeights, build_optimizer
 from training.recipe import OptimizerSettings
+from training.schedule import first_moment_decay, learning_rate
 
 
 def test_step_size_rises_stays_and_falls():
@@ -107,3 +108,41 @@ def test_swapping_twice_restores():
     average.swap()
     assert parameter.tolist() == [7.0, 7.0]
     assert average.weights[0].tolist() == [1.0, 2.0]
+
+
+def test_one_cycle_rises_to_the_peak_and_falls_while_the_moment_does_the_opposite():
+    settings = OptimizerSettings(
+        schedule="1cycle",
+        learning_rate=2.0,
+        start_rate=0.1,
+        final_rate=0.01,
+        rise_share=0.25,
+        beta1=0.9,
+        beta1_at_peak=0.7,
+    )
+    rates = [learning_rate(step, 200, settings) for step in range(201)]
+    decays = [first_moment_decay(step, 200, settings) for step in range(201)]
+    assert (rates[0], rates[50], rates[200]) == pytest.approx((0.2, 2.0, 0.02))
+    assert (decays[0], decays[50], decays[200]) == pytest.approx((0.9, 0.7, 0.9))
+    assert rates[25] == pytest.approx((0.2 + 2.0) / 2)
+    for course, sign in ((rates, 1), (decays, -1)):
+        assert all(sign * (b - a) > 0 for a, b in pairwise(course[:51]))
+        assert all(sign * (b - a) < 0 for a, b in pairwise(course[50:]))
+
+
+def test_without_a_cycle_the_moment_decays_the_same_throughout():
+    settings = OptimizerSettings(beta1=0.8, beta1_at_peak=0.5)
+    assert {first_moment_decay(step, 50, settings) for step in range(50)} == {0.8}
+
+
+def test_from_a_step_on_all_weights_count_alike():
+    parameter = nn.Parameter(torch.zeros(1))
+    average = AveragedWeights([parameter], decay=0.9, uniform_from=3.5)
+    values = [5.0, -7.0, 11.0, 2.0, 1.0, 4.0, 10.0]
+    for step, value in enumerate(values):
+        parameter.data.fill_(value)
+        average.update(step)
+        if step >= 4:
+            assert float(average.weights[0]) == pytest.approx(
+                sum(values[4 : step + 1]) / (step - 3)
+            )

@@ -28,7 +28,7 @@ class Notes:
         self.losses: dict[int, float] = {}
         self.validations: dict[int, dict[str, float]] = {}
 
-    def step(self, step, loss, rate, tokens, seconds) -> None:
+    def step(self, step, loss, rate, tokens, seconds, *, sampled=False) -> None:
         self.losses[step] = loss
 
     def validation(self, step, losses, *, best) -> None:
