@@ -17,6 +17,8 @@ LOSS_PICTURE, RELIABILITY_PICTURE = "loss.png", "reliability.png"
 
 _TITLES = {
     "perplexity_per_token": "perplexity per token",
+    "online_perplexity_cache": "online perplexity per token, neural cache",
+    "online_perplexity_dynamic": "online perplexity per token, dynamic evaluation",
     "perplexity_per_word": "perplexity per word",
     "bits_per_character": "bits per character",
     "perplexity_of_lines_alone": "perplexity per word, each line alone",
@@ -56,7 +58,7 @@ def format_metric(name: str, metric: Mapping[str, Any]) -> str:
         return "–"
     share = name.startswith(_SHARES)
     scale, unit = (100, "%") if share else (1, "")
-    digits = 1 if share else (2 if name.startswith("perplexity") else 3)
+    digits = 1 if share else (2 if "perplexity" in name else 3)
     text = f"{scale * value:,.{digits}f}{unit}"
     if interval:
         half = scale * (interval[1] - interval[0]) / 2

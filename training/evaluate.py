@@ -226,7 +226,7 @@ def _whole_file_metrics(text: RunningText, nats: float, token: Reliability) -> d
     tokens = len(text.tokens)
     return {
         "perplexity_per_token": Metric(
-            _exp(nats / tokens),
+            perplexity_of(nats, tokens),
             "exp(nats / tokens) over the whole file; every token counts, one end of sentence a "
             "line and <unk> included",
             tokens,
@@ -245,7 +245,7 @@ def text_metrics(nats: float, text: RunningText) -> dict[str, Metric]:
     """Return what ``nats`` of a whole text come to by measures that no tokenizer has a share in."""
     return {
         "perplexity_per_word": Metric(
-            _exp(nats / text.words),
+            perplexity_of(nats, text.words),
             "exp(nats / words) over the whole file; the nats of all tokens, ends of sentence "
             "included, over the white-space separated words",
             text.words,
@@ -259,8 +259,9 @@ def text_metrics(nats: float, text: RunningText) -> dict[str, Metric]:
     }
 
 
-def _exp(nats: float) -> float:
-    return math.exp(nats) if nats < 700 else math.inf
+def perplexity_of(nats: float, count: int) -> float:
+    """Return ``exp(nats / count)``; infinity where no float holds it."""
+    return math.exp(nats / count) if nats < 700 * count else math.inf
 
 
 def word_metrics(answers: Sequence[Answer], next_word: Reliability) -> dict[str, Metric]:

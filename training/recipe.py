@@ -1,7 +1,8 @@
 """A recipe: everything that decides what a training run computes, as frozen settings.
 
 A recipe is a TOML file with the tables ``[tokenizer]``, ``[network]``, ``[regularization]``,
-``[optimizer]`` and ``[training]``; every value can be overridden from the command line (``section.name=value``).
+``[optimizer]`` and ``[training]``; every value can be overridden from the command line
+(``section.name=value``).
 """
 
 import math
@@ -191,7 +192,7 @@ class Recipe:
         return cls(**built)
 
     def to_values(self) -> dict[str, Any]:
-        """Return plain values, the inverse of `from_values`; settings that are None are left out."""
+        """Return plain values, the inverse of `from_values`; what is None is left out."""
         values = asdict(self) | {"network": dict(self.network)}
         return {
             table: {name: value for name, value in settings.items() if value is not None}
