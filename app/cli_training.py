@@ -6,7 +6,7 @@ Everything of ``training`` is imported inside the functions, so that a server ne
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -21,6 +21,7 @@ from models.errors import NextwordError
 if TYPE_CHECKING:
     from models.language_model import LanguageModel
     from training.evaluate import Evaluation
+    from training.metrics import Metric
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -87,7 +88,7 @@ def train(
         if out.exists() and not out.is_dir():
             fail(f"{out} is a file, not a folder")
         use_threads(threads)
-        run_training(
+        trainer = run_training(
             load_recipe(recipe, settings or ()),
             Corpus(data, valid),
             out=out,
@@ -96,6 +97,8 @@ def train(
             device=device,
             command=command(shorten=True),
         )
+        if not trainer.processes.main:
+            return
         write_report(out, [], run=run)  # a card to begin with: measuring takes its time
         if calibrated:
             _calibrate(out, valid, device)
@@ -132,7 +135,9 @@ def calibrate(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder.")],
+    checkpoint: Annotated[
+        list[Path], typer.Argument(help="A checkpoint's folder; several with --ensemble.")
+    ],
     data: Annotated[list[Path], typer.Option(help="Text to measure on; repeatable.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, definitions included.")] = (
         False
@@ -165,6 +170,32 @@ def evaluate(
     run: Annotated[
         Path | None, typer.Option(help="With --card: the run's folder, whose losses to draw.")
     ] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Measure the mean of the checkpoints' probabilities.")
+    ] = False,
+    online: Annotated[
+        str | None,
+        typer.Option(
+            metavar="cache|dynamic",
+            help="Measure also what the model is worth when it may use what it has read so far: "
+            "by a neural cache, or by learning on.",
+        ),
+    ] = None,
+    online_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Setting of --online: size, theta, share; or rate, decay, epsilon, segment.",
+        ),
+    ] = None,
+    tune: Annotated[
+        Path | None,
+        typer.Option(help="With --online: validation text that the settings are searched on."),
+    ] = None,
+    statistics: Annotated[
+        Path | None,
+        typer.Option(help="With --online dynamic: text that the checkpoint was trained on."),
+    ] = None,
     threads: Threads = None,
     device: Device = None,
 ) -> None:
@@ -174,7 +205,17 @@ def evaluate(
         from training.extras import require
         from training.report import picture_reliability, write_report
 
-        check_files(data)
+        check_files([*data, *(path for path in (tune, statistics) if path)])
+        if ensemble:
+            if picture or card or online or history:
+                fail("--ensemble measures perplexities, and goes with --data, --lines and --json")
+            use_threads(threads)
+            _evaluate_ensemble(checkpoint, data, device, lines_alone=lines, as_json=as_json)
+            return
+        if len(checkpoint) > 1:
+            fail("several checkpoints are measured together with --ensemble, or one at a time")
+        if not online and (tune or statistics or online_set):
+            fail("--tune, --statistics and --online-set go with --online")
         if picture or card:
             require("matplotlib")
         if picture and picture.suffix.lower() != ".png":
@@ -182,21 +223,76 @@ def evaluate(
         if run and not (run / "log.jsonl").exists():
             fail(f"{run} holds no log of a run")
         use_threads(threads)
-        model = load(checkpoint, device)
+        model = load(checkpoint[0], device)
+        measure_online = _online(model, online, online_set or (), tune, statistics)
         evaluations = evaluate_all(
             model, data, sample=sample, history=history, seed=seed, lines_alone=lines
         )
+        for evaluation, path in zip(evaluations, data, strict=True):
+            evaluation.metrics.update(measure_online(path))
         if picture:
             picture.parent.mkdir(parents=True, exist_ok=True)
             picture_reliability(evaluations, picture)
         if card:
-            write_report(checkpoint, evaluations, run=run)
+            write_report(checkpoint[0], evaluations, run=run)
         if as_json:
             values = [evaluation.to_values() for evaluation in evaluations]
             answer = {"model": model.name, "checksum": model.checksum, "evaluations": values}
             typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
         else:
             _print_table(model.name, evaluations, Console())
+
+
+def _online(
+    model: "LanguageModel",
+    method: str | None,
+    overrides: Sequence[str],
+    tuned_on: Path | None,
+    statistics: Path | None,
+) -> "Callable[[Path], dict[str, Metric]]":
+    """Return what measures a file online; nothing of it where that was not asked for."""
+    if method is None:
+        return lambda path: {}
+    from training.online import online_metric, online_settings, read_statistics
+    from training.online import tune as search
+
+    settings = online_settings(method, overrides)
+    gradients = read_statistics(model, settings, statistics)
+    if tuned_on:
+        settings = search(model, tuned_on, settings, gradients)
+        found = " ".join(f"--online-set {name}={value:g}" for name, value in vars(settings).items())
+        typer.echo(f"best on {tuned_on}: {found}", err=True)
+    return lambda path: dict([online_metric(model, path, settings, gradients)])
+
+
+def _evaluate_ensemble(
+    folders: Sequence[Path],
+    data: Sequence[Path],
+    device: str | None,
+    *,
+    lines_alone: bool,
+    as_json: bool,
+) -> None:
+    from training.corpora import data_name
+    from training.ensemble import ensemble_metrics
+
+    models = [load(folder, device) for folder in folders]
+    metrics = {
+        data_name(path): ensemble_metrics(models, path, lines_alone=lines_alone) for path in data
+    }
+    names = " + ".join(model.name for model in models)
+    if as_json:
+        values = [
+            {"data": name, "metrics": {key: metric.to_values() for key, metric in found.items()}}
+            for name, found in metrics.items()
+        ]
+        answer = {
+            "models": [{"model": m.name, "checksum": m.checksum} for m in models],
+            "evaluations": values,
+        }
+        typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+    else:
+        _print_metrics(names, metrics, Console())
 
 
 def _calibrate(folder: Path, data: Sequence[Path], device: str | None) -> None:
@@ -255,13 +351,20 @@ def evaluate_all(
 
 
 def _print_table(name: str, evaluations: "Sequence[Evaluation]", console: Console) -> None:
+    _print_metrics(name, {e.data: e.metrics for e in evaluations}, console)
+
+
+def _print_metrics(
+    name: str, files: "Mapping[str, Mapping[str, Metric]]", console: Console
+) -> None:
     from training.card import format_metric, metric_order, metric_title
 
     table = Table("", title=name, caption="± half a 95% interval; --json tells the definitions")
-    for evaluation in evaluations:
-        table.add_column(evaluation.data, justify="right")
-    for metric in metric_order(list(evaluations[0].metrics)):
-        values = [e.metrics[metric].to_values() for e in evaluations]
+    for data in files:
+        table.add_column(data, justify="right")
+    columns = list(files.values())
+    for metric in metric_order(list(columns[0])):
+        values = [metrics[metric].to_values() for metrics in columns]
         table.add_row(metric_title(metric), *(format_metric(metric, value) for value in values))
     console.print(table)
 

@@ -1,5 +1,6 @@
 """The processor to compute on."""
 
+import os
 import platform
 
 import torch
@@ -12,7 +13,9 @@ def pick_device(name: str | None) -> torch.device:
         ValueError: There is no such device.
     """
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        local = os.environ.get("LOCAL_RANK")  # torchrun's: a GPU for each process
+        cuda = f"cuda:{local}" if local else "cuda"
+        return torch.device(cuda if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

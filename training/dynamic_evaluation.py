@@ -129,7 +129,9 @@ def _segments(
         targets = torch.from_numpy(document.astype(np.int64)).to(device)
         inputs = torch.cat((targets.new_tensor([model.tokenizer.bos_id]), targets[:-1]))
         state: BatchState | None = None
-        for part, answers in zip(inputs.split(length), targets.split(length), strict=True):
+        for part, answers in zip(
+            torch.split(inputs, length), torch.split(targets, length), strict=True
+        ):
             features, state = network.features(part[None], state)
             state = state.detach()
             log_probs = (network.logits(features[0]) / model.temperature).log_softmax(dim=-1)

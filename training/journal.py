@@ -117,6 +117,26 @@ class Journal:
             self._events.add_scalar(name, value, step)
 
 
+class NoJournal(Journal):
+    """What the processes beside the main one note: nothing."""
+
+    def __init__(self) -> None:
+        """Open nothing."""
+
+    def __enter__(self) -> Self:
+        """Show nothing."""
+        return self
+
+    def __exit__(self, *of_an_error: object) -> None:
+        """Close nothing."""
+
+    def step(self, *of_a_step: object, **more: object) -> None:
+        """Note nothing."""
+
+    def validation(self, *of_a_validation: object, **more: object) -> None:
+        """Note nothing."""
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Return the entries of a log; a last line cut short by a kill is left out."""
     entries = []

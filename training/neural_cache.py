@@ -89,7 +89,7 @@ def tune_cache(
             nats[..., i] -= np.log(_mix(network, cache, share)).sum(-1)
     if not tokens:
         raise ValueError("a text without tokens tells no setting from another")
-    a, b, c = np.unravel_index(nats.argmin(), nats.shape)
+    a, b, c = map(int, np.unravel_index(nats.argmin(), nats.shape))
     settings = CacheSettings(size=sizes[a], theta=thetas[b], share=shares[c])
     return settings, float(nats.min()) / tokens
 
@@ -97,7 +97,8 @@ def tune_cache(
 def _mix(network: np.ndarray, cache: np.ndarray, share: float) -> np.ndarray:
     """Return the mixture; where the cache is still empty (NaN) the network's probability."""
     mixed: np.ndarray = np.where(np.isnan(cache), network, (1 - share) * network + share * cache)
-    return np.maximum(mixed, np.finfo(np.float64).tiny)
+    possible: np.ndarray = np.maximum(mixed, np.finfo(np.float64).tiny)
+    return possible
 
 
 @torch.inference_mode()
@@ -115,8 +116,8 @@ def _probabilities(
     for document in documents:
         for features, _, targets in read_features(model, [document]):
             for part, answers in zip(
-                features.float().split(_POSITIONS),
-                targets.to(device).split(_POSITIONS),
+                torch.split(features.float(), _POSITIONS),
+                torch.split(targets.to(device), _POSITIONS),
                 strict=True,
             ):
                 network = _network_probabilities(model, part, answers)

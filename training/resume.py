@@ -1,6 +1,7 @@
 """A training state on disk: tensors in safetensors, numbers in JSON, no pickle."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,26 @@ def save_training_state(
     network: torch.nn.Module,
     optimizer: JoinedOptimizer,
     average: AveragedWeights,
-    state: BatchState | None,
+    state: Mapping[str, Tensor] | None,
     numbers: dict[str, Any],
 ) -> None:
-    """Write everything that the next step depends on; an older file is replaced at once."""
+    """Write everything that the next step depends on; an older file is replaced at once.
+
+    Args:
+        path: The file.
+        network: Its weights.
+        optimizer: Its moments.
+        average: Its weights.
+        state: That all streams carry, from `state_tensors`.
+        numbers: Values that JSON holds.
+    """
     tensors: dict[str, Tensor] = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"average.{i}": w for i, w in enumerate(average.weights)}
     tensors |= {f"optimizer.{name}": v for name, v in optimizer.state_tensors().items()}
     tensors["random"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random_cuda"] = torch.cuda.get_rng_state()
-    if isinstance(state, RecurrentState):
-        tensors |= {f"state.{i}": v for i, v in enumerate(state.vectors)}
-    elif isinstance(state, TransformerState):
-        tensors |= {f"state.{f.name}": getattr(state, f.name) for f in fields(state)}
+    tensors |= {f"state.{name}": v for name, v in (state or {}).items()}
     temporary = path.with_suffix(".part")
     copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     save_file(copies, temporary, metadata={"numbers": json.dumps(numbers)})
@@ -61,6 +68,14 @@ def load_training_state(
     if "random_cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random_cuda"])
     return _carried(groups.get("state", {}), average.weights[0].device), numbers
+
+
+def state_tensors(state: BatchState) -> dict[str, Tensor]:
+    """Return the tensors of a state, by name, each with the batch as its first dimension."""
+    if isinstance(state, RecurrentState):
+        return {str(i): v for i, v in enumerate(state.vectors)}
+    assert isinstance(state, TransformerState)
+    return {f.name: getattr(state, f.name) for f in fields(state)}
 
 
 def _carried(parts: dict[str, Tensor], device: torch.device) -> BatchState | None:

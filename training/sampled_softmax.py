@@ -64,10 +64,11 @@ class CandidateSampler:
             targets: Token ids, (N,), int64.
             generator: Of the drawing; by default torch's own.
         """
-        exact = torch.cat((self.frequent, targets.cpu())).unique()  # (K,), sorted
+        exact = torch.from_numpy(np.union1d(self.frequent, targets.cpu()))  # (K,), sorted
         uniform = torch.rand(self.draws, generator=generator, dtype=torch.float64)
         drawn = torch.searchsorted(self._cumulative, uniform, right=True)
-        drawn, times = drawn.clamp_(max=len(self.probabilities) - 1).unique(return_counts=True)
+        drawn = drawn.clamp_(max=len(self.probabilities) - 1)
+        drawn, times = map(torch.from_numpy, np.unique(drawn, return_counts=True))
         other = ~torch.isin(drawn, exact)
         drawn, times = drawn[other], times[other]
         expected = self.draws * self.probabilities[drawn]

@@ -21,7 +21,8 @@ from training.device import describe_device, pick_device
 from training.extras import require
 from training.files import write_text
 from training.interrupt import StopRequest, TrainingStopped
-from training.journal import Journal
+from training.journal import Journal, NoJournal
+from training.processes import joined_processes
 from training.recipe import Recipe
 from training.trainer import Trainer
 
@@ -73,38 +74,50 @@ def train(
     require("matplotlib", "tensorboard")
     console = console or Console(stderr=True)
     torch_device = pick_device(device)
-    run.mkdir(parents=True, exist_ok=True)
-    _check_run(recipe, run, resume=resume)
-    tokenizer = _tokenizer(recipe, corpus, run / "tokenizer.json", console, reuse=resume)
-    parts = _prepare(corpus.train, tokenizer, run, console)
-    names = _names(corpus.valid)
-    valid = dict(zip(names, _prepare(corpus.valid, tokenizer, run, console), strict=True))
-    _check_corpus(run / "corpus.json", corpus, [*parts, *valid.values()], resume=resume)
-    dataset = concatenate(_repeated(recipe, corpus.train, parts), run / "data")
+    with joined_processes(torch_device) as processes:
+        if not processes.main:
+            console = Console(quiet=True)
+        with processes.main_first():
+            resuming = resume or not processes.main
+            run.mkdir(parents=True, exist_ok=True)
+            _check_run(recipe, run, resume=resuming)
+            tokenizer = _tokenizer(recipe, corpus, run / "tokenizer.json", console, reuse=resuming)
+            parts = _prepare(corpus.train, tokenizer, run, console)
+            names = _names(corpus.valid)
+            valid = dict(zip(names, _prepare(corpus.valid, tokenizer, run, console), strict=True))
+            _check_corpus(run / "corpus.json", corpus, [*parts, *valid.values()], resume=resuming)
+            dataset = concatenate(_repeated(recipe, corpus.train, parts), run / "data")
 
-    torch.manual_seed(recipe.training.seed)
-    sizes = {"vocab_size": tokenizer.vocab_size, "num_ids": tokenizer.num_ids}
-    network = build_network(network_config({**recipe.network, **sizes}))
-    network.to(torch_device)
-    trainer = Trainer(network, recipe, dataset, valid, run)
-    if resume and trainer.state_path.exists():
-        trainer.resume()
-    console.print(
-        f"{sum(p.numel() for p in network.parameters()):,} parameters, "
-        f"{tokenizer.vocab_size:,} token ids, {len(dataset):,} tokens, {trainer.steps:,} steps of "
-        f"{recipe.training.batch_size} x {recipe.training.segment_length}, "
-        f"{str(trainer.precision).removeprefix('torch.')} on {network.embedding.weight.device}",
-        soft_wrap=True,
-    )
-    done = trainer.progress.step
-    with Journal(run, steps=trainer.steps, done=done, console=console) as journal:
-        with StopRequest() as stop:
-            trainer.run(journal, stop=stop)
-        if not trainer.finished:
-            raise TrainingStopped(trainer.progress.step, trainer.steps)
-    trainer.load_best()
-    details = _details(recipe, corpus, trainer, command, tokens=sum(map(len, parts)))
-    _save(out, trainer, tokenizer, details, console)
+        torch.manual_seed(recipe.training.seed)
+        sizes = {"vocab_size": tokenizer.vocab_size, "num_ids": tokenizer.num_ids}
+        network = build_network(network_config({**recipe.network, **sizes}))
+        network.to(torch_device)
+        trainer = Trainer(network, recipe, dataset, valid, run, processes=processes)
+        if resume and trainer.state_path.exists():
+            trainer.resume()
+        console.print(
+            f"{sum(p.numel() for p in network.parameters()):,} parameters, "
+            f"{tokenizer.vocab_size:,} token ids, {len(dataset):,} tokens, {trainer.steps:,} steps "
+            f"of {recipe.training.batch_size} x {recipe.training.segment_length}, "
+            f"{str(trainer.precision).removeprefix('torch.')} on {trainer.device}"
+            + f", {processes.count} processes"
+            * (processes.count > 1),
+            soft_wrap=True,
+        )
+        done = trainer.progress.step
+        with (
+            Journal(run, steps=trainer.steps, done=done, console=console)
+            if processes.main
+            else NoJournal()
+        ) as journal:
+            with StopRequest() as stop:
+                trainer.run(journal, stop=stop)
+            if not trainer.finished:
+                raise TrainingStopped(trainer.progress.step, trainer.steps)
+        processes.wait()  # for the best weights to be written
+        trainer.load_best()
+        details = _details(recipe, corpus, trainer, command, tokens=sum(map(len, parts)))
+        _save(out, trainer, tokenizer, details, console)
     return trainer
 
 
@@ -115,11 +128,14 @@ def _save(
     storage = trainer.recipe.training.storage
     before = trainer.losses()
     dtype = getattr(torch, storage)
-    save_checkpoint(out, trainer.network.eval(), tokenizer, details=details, dtype=dtype)
+    if trainer.processes.main:
+        save_checkpoint(out, trainer.network.eval(), tokenizer, details=details, dtype=dtype)
+    trainer.processes.wait()
     trainer.network.load_state_dict(load_checkpoint(out).network.state_dict())
     cost = {name: 100 * math.expm1(loss - before[name]) for name, loss in trainer.losses().items()}
     details["training"]["storage_cost_percent"] = {n: round(c, 4) for n, c in cost.items()}
-    update_config(out, details=details)
+    if trainer.processes.main:
+        update_config(out, details=details)
     console.print(
         f"stored as {storage}, {(out / WEIGHTS).stat().st_size / 1e6:.2f} MB; perplexity "
         + ", ".join(f"{percent:+.3f}% on {name}" for name, percent in cost.items()),
@@ -232,6 +248,7 @@ def _details(
             "hours": round(progress.seconds / 3600, 4),
             "core_hours": round(progress.core_seconds / 3600, 4),
             "threads": torch.get_num_threads(),
+            "processes": trainer.processes.count,
             "cores": os.cpu_count(),
             "device": describe_device(trainer.device),
             "torch": torch.__version__,

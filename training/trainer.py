@@ -18,8 +18,9 @@ from training.dataset import Dataset, Epoch
 from training.journal import Journal
 from training.loss import fused_cross_entropy
 from training.optimizer import AveragedWeights, build_optimizer
+from training.processes import Processes
 from training.recipe import Recipe
-from training.resume import load_training_state, save_training_state
+from training.resume import load_training_state, save_training_state, state_tensors
 from training.sampled_softmax import CandidateSampler, sampled_cross_entropy
 from training.schedule import first_moment_decay, learning_rate
 
@@ -58,6 +59,8 @@ class Trainer:
         dataset: Dataset,
         validation: Mapping[str, Dataset],
         folder: Path,
+        *,
+        processes: Processes | None = None,
     ) -> None:
         """Prepare optimizer and averages.
 
@@ -67,13 +70,21 @@ class Trainer:
             dataset: What to train on.
             validation: What to choose the best weights on, each with a name for the journal.
             folder: Where states, best weights and journal are written.
+            processes: That train together, each a trainer like this; by default this one alone.
 
         Raises:
-            ValueError: The dataset is too short for a single step.
+            ValueError: The dataset is too short for a single step, or the streams cannot be
+                divided among the processes.
         """
         self.network, self.recipe, self.dataset = network, recipe, dataset
         self.validation, self.folder = validation, folder
+        self.processes = processes or Processes()
         settings = recipe.training
+        if settings.batch_size % self.processes.count:
+            raise ValueError(
+                f"training.batch_size must be a multiple of the {self.processes.count} processes, "
+                f"not {settings.batch_size}"
+            )
         self.device = network.embedding.weight.device
         self.precision = pick_precision(settings.precision, self.device)
         self.steps_per_epoch = len(dataset) // settings.batch_size // settings.segment_length
@@ -119,11 +130,17 @@ class Trainer:
 
         On a CPU what follows is the same to the bit. On a GPU it is as near as two runs ever are:
         some of its kernels add in no fixed order, and cuDNN keeps its dropout's state to itself.
+        Several processes draw other dropout than they would have drawn.
         """
         self._carried, numbers = load_training_state(
             self.state_path, self.network, self.optimizer, self.average
         )
         self.progress = Progress(**numbers)
+        if self.processes.count > 1:
+            if self._carried is not None:
+                rows = torch.arange(self._carried.batch_size)
+                self._carried = self._carried.select(rows[self.processes.share(len(rows))])
+            torch.manual_seed(self._seed_of_process())
 
     @property
     def finished(self) -> bool:
@@ -144,6 +161,8 @@ class Trainer:
             FloatingPointError: The loss is no longer a number. What was saved before stays.
         """
         settings = self.recipe.training
+        if self.processes.count > 1 and not self.progress.step:
+            torch.manual_seed(self._seed_of_process())  # until here they had to be alike
         while not self.finished:
             began, busy = time.perf_counter(), time.process_time()
             loss = self.train_step()
@@ -159,7 +178,7 @@ class Trainer:
             journal.step(step, loss, self._rate(step - 1), tokens, seconds, sampled=sampled)
             if losses:
                 journal.validation(step, losses, best=self.progress.best_step == step)
-            stopping = stop()
+            stopping = self.processes.any(stop(), self.device)
             if self.finished or stopping or step % settings.save_every == 0:
                 self.save()
             if stopping:
@@ -190,6 +209,9 @@ class Trainer:
             features, regularization.activation, regularization.temporal_activation
         )
         (loss + penalty).backward()  # type: ignore[no-untyped-call]
+        reported = loss.detach().clone()
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        self.processes.average([*gradients, reported])
         norm = torch.nn.utils.clip_grad_norm_(
             self.network.parameters(), self.recipe.optimizer.clip_norm, foreach=True
         )
@@ -197,7 +219,7 @@ class Trainer:
         self.optimizer.zero_grad()
         self.average.update(self.progress.step)
         # Asked for last, so that a GPU is not waited for in the middle of a step.
-        value = float(loss.detach())
+        value = float(reported)
         if not (math.isfinite(value) and math.isfinite(float(norm))):
             raise FloatingPointError(
                 f"loss or gradient is no longer a number at step {self.progress.step + 1}: try a "
@@ -232,10 +254,11 @@ class Trainer:
             if mean < self.progress.best_loss:
                 self.progress.best_loss, self.progress.best_step = mean, self.progress.step
                 self.progress.stale = 0
-                weights = {k: v.contiguous() for k, v in self.network.state_dict().items()}
-                temporary = self.best_path.with_suffix(".part")
-                save_file(weights, temporary)
-                temporary.replace(self.best_path)
+                if self.processes.main:
+                    weights = {k: v.contiguous() for k, v in self.network.state_dict().items()}
+                    temporary = self.best_path.with_suffix(".part")
+                    save_file(weights, temporary)
+                    temporary.replace(self.best_path)
             else:
                 self.progress.stale += 1
         finally:
@@ -245,19 +268,30 @@ class Trainer:
     def save(self) -> None:
         """Write the state that `resume` reads."""
         numbers: dict[str, Any] = vars(self.progress)
-        save_training_state(
-            self.state_path, self.network, self.optimizer, self.average, self._carried, numbers
-        )
+        carried = state_tensors(self._carried) if self._carried is not None else {}
+        together = self.processes.gather(carried)
+        if self.processes.main:
+            save_training_state(
+                self.state_path, self.network, self.optimizer, self.average, together, numbers
+            )
 
     def load_best(self) -> None:
         """Put the averaged weights that validated best into the network."""
         self.network.load_state_dict(load_file(self.best_path, device=str(self.device)))
 
+    def _seed_of_process(self) -> int:
+        """Return a seed of this process and step, for dropout to differ between processes."""
+        sequence = (self.recipe.training.seed, self.processes.rank, self.progress.step)
+        return int(np.random.SeedSequence(sequence).generate_state(1)[0])
+
     def _rate(self, step: int) -> float:
         return learning_rate(step, self.steps, self.recipe.optimizer)
 
     def _segment(self) -> tuple[Tensor, Tensor, Tensor, BatchState | None]:
-        """Return this step's inputs, targets, and where texts begin, (B, T), and the state."""
+        """Return this step's inputs, targets, and where texts begin, (B, T), and the state.
+
+        B counts this process's streams.
+        """
         settings = self.recipe.training
         epoch, place = divmod(self.progress.step, self.steps_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
@@ -267,15 +301,15 @@ class Trainer:
         stream = np.arange(settings.batch_size)[:, None] * (
             len(self.dataset) // settings.batch_size
         )
-        length = settings.segment_length
-        positions = stream + place * length + np.arange(length)
+        mine, length = self.processes.share(settings.batch_size), settings.segment_length
+        positions = stream[mine] + place * length + np.arange(length)
         inputs, targets, begins = (
             torch.from_numpy(a).to(self.device) for a in self._epoch[1].read(positions)
         )
         state = self._carried
         if state is not None and settings.state_reset:
             chance = np.random.default_rng((settings.seed, self.progress.step))
-            forget = chance.random(settings.batch_size) < settings.state_reset
+            forget = chance.random(settings.batch_size)[mine] < settings.state_reset
             state = state.reset(torch.from_numpy(forget).to(self.device))
         return inputs, targets, begins, state
 
@@ -289,9 +323,10 @@ class Trainer:
             length = min(length, max(1, settings.validate_tokens // streams))
         epoch = dataset.epoch(_VALIDATION_SEED)
         starts = np.arange(streams)[:, None] * (len(dataset) // streams)
+        starts = starts[self.processes.share(streams)]
         state: BatchState | None = None
-        total = torch.zeros((), dtype=torch.float64)
-        for start in range(0, length, settings.segment_length):
+        total = torch.zeros(1, dtype=torch.float64, device=self.device)
+        for start in range(0, length if len(starts) else 0, settings.segment_length):
             end = min(start + settings.segment_length, length)
             arrays = epoch.read(starts + np.arange(start, end))
             inputs, targets, begins = (torch.from_numpy(a).to(self.device) for a in arrays)
@@ -302,7 +337,8 @@ class Trainer:
                 logits = self.network.logits(features)
             total += torch.nn.functional.cross_entropy(
                 logits.flatten(0, 1).float(), targets.flatten(), reduction="sum"
-            ).cpu()
+            )
+        self.processes.sum([total])
         return float(total) / (streams * length)
 
 

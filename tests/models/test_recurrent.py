@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from models.networks import DropoutRates
 from models.networks.dropout import drop_locked

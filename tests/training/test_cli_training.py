@@ -147,6 +147,15 @@ def test_texts_that_are_none_are_told_in_a_line(tmp_path, options, checkpoint, c
         (["{checkpoint}", "--data", "{data}", "--picture", "a.jpg"], "must end in .png"),
         (["{checkpoint}", "--data", "{data}", "--run", "{tmp}"], "holds no log"),
         (["{checkpoint}", "--data", "{data}", "--device", "abacus"], "is not there"),
+        (["{checkpoint}", "{checkpoint}", "--data", "{data}"], "together with --ensemble"),
+        (["{checkpoint}", "--data", "{data}", "--ensemble", "--card"], "measures perplexities"),
+        (["{checkpoint}", "--data", "{data}", "--tune", "{data}"], "go with --online"),
+        (["{checkpoint}", "--data", "{data}", "--online", "soon"], "must be cache or dynamic"),
+        (["{checkpoint}", "--data", "{data}", "--online", "dynamic"], "name the training text"),
+        (
+            ["{checkpoint}", "--data", "{data}", "--online", "cache", "--online-set", "size=0"],
+            "cache size must be above 0, not 0",
+        ),
     ],
 )
 def test_evaluation_mistakes_are_told_in_a_line(tmp_path, corpus, checkpoint, arguments, message):
@@ -188,3 +197,36 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, options):
     assert hint.endswith("--resume")
     assert os.path.getsize(tmp_path / "run" / "state.safetensors")
     assert "Traceback" not in stderr
+
+
+def test_online_and_ensemble_figures_stand_beside_the_static_ones(corpus, checkpoint):
+    evaluate = ["evaluate", checkpoint[0], "--data", corpus[1], "--sample", 0, "--json"]
+
+    def metrics(*options):
+        result = _invoke(*evaluate, *options)
+        assert result.exit_code == 0, result.output
+        (evaluation,) = json.loads(result.stdout)["evaluations"]
+        return {name: metric["value"] for name, metric in evaluation["metrics"].items()}, result
+
+    static, _ = metrics()
+    found, result = metrics("--online", "cache", "--tune", corpus[1])
+    assert "best on" in result.stderr
+    assert "--online-set theta=" in result.stderr
+    assert {name: found[name] for name in static} == static
+    # The grid was searched on this very text, and a share of nearly nothing is in it.
+    assert found["online_perplexity_cache"] < 1.03 * static["perplexity_per_token"]
+    settings = ["--online-set", "segment=200", "--online-set", "rate=0"]
+    options = ["--online", "dynamic", *settings, "--statistics", corpus[0]]
+    still, _ = metrics(*options)
+    assert still["online_perplexity_dynamic"] == pytest.approx(
+        static["perplexity_per_token"], rel=1e-4
+    )
+
+    result = _invoke("evaluate", checkpoint[0], *evaluate[1:], "--ensemble")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert len(answer["models"]) == 2
+    together = answer["evaluations"][0]["metrics"]["perplexity_per_token"]["value"]
+    assert together == pytest.approx(static["perplexity_per_token"], rel=1e-6)
+    table = _invoke("evaluate", checkpoint[0], *evaluate[1:-1], "--ensemble")
+    assert "perplexity per token" in table.output

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -39,7 +41,7 @@ def test_penalties_are_the_papers_sums():
     squares, changes = [], []
     for row in features.tolist():
         squares += [u * u for step in row for u in step]
-        for before, after in zip(row, row[1:], strict=False):
+        for before, after in pairwise(row):
             changes += [(b - a) ** 2 for a, b in zip(before, after, strict=True)]
     expected = 2 * sum(squares) / len(squares) + 3 * sum(changes) / len(changes)
     assert float(activation_penalty(features, 2.0, 3.0)) == pytest.approx(expected, rel=1e-5)
