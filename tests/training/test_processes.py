@@ -51,6 +51,7 @@ def _train(folder, corpus, recipe, name: str, count: int, *more: str) -> None:
     assert [process.returncode for process in started] == [0] * count, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lstm", "transformer"])
 def test_two_processes_have_the_loss_curve_of_one_that_reads_all_streams(tmp_path, corpus, kind):
     recipe = tiny_recipe(kind, dropout=0.0, epochs=0.6, state_reset=0.1, save_every=10)
@@ -78,15 +79,17 @@ def test_two_processes_have_the_loss_curve_of_one_that_reads_all_streams(tmp_pat
     assert config["details"]["training"]["processes"] == 2
 
 
-def test_a_run_goes_on_with_another_number_of_processes(tmp_path, corpus):
+@pytest.mark.slow
+def test_a_run_of_one_process_goes_on_with_two(tmp_path, corpus):
     recipe = tiny_recipe(dropout=0.0, epochs=0.6, save_every=10)
-    _train(tmp_path, corpus, recipe, "whole", 1)
-    _train(tmp_path, corpus, recipe, "parts", 2, "--set", "training.epochs=0.3")
-    _train(tmp_path, corpus, recipe, "parts", 2, "--resume")
-    logs = [read_log(tmp_path / f"{name}-run" / "log.jsonl") for name in ("whole", "parts")]
-    last = [[e["validation"] for e in log if "validation" in e][-1] for log in logs]
-    # The step size fell once more on the way, but hardly differently: the curve is the same.
-    assert last[1] == pytest.approx(last[0], rel=0.05)
+    _train(tmp_path, corpus, recipe, "run", 1, "--set", "training.epochs=0.3")
+    before = read_log(tmp_path / "run-run" / "log.jsonl")
+    _train(tmp_path, corpus, recipe, "run", 2, "--resume")
+    after = read_log(tmp_path / "run-run" / "log.jsonl")
+    assert after[: len(before)] == before
+    losses = [entry["validation"] for entry in after if "validation" in entry]
+    assert losses[-1] < losses[0]
+    assert after[-1]["step"] > before[-1]["step"]
 
 
 def test_streams_are_shared_out_without_rest():

@@ -7,7 +7,10 @@ NETWORK = {"kind": "lstm", "embedding_size": 8, "hidden_size": 8, "num_layers": 
 
 @pytest.mark.parametrize(
     "name",
-    [*(f"everyday-{kind}" for kind in ("gru", "lstm", "rnn", "transformer")), "wikitext2-lstm"],
+    [
+        *(f"everyday-{kind}" for kind in ("gru", "lstm", "rnn", "transformer")),
+        *(f"wikitext2-{kind}" for kind in ("lstm", "transformer")),
+    ],
 )
 def test_recipes_that_ship_load_and_round_trip(name):
     recipe = load_recipe(name)
@@ -42,6 +45,13 @@ def test_overrides_are_toml_values_or_bare_words():
         ("training", "validate_tokens", -1),
         ("training", "seed", True),
         ("training", "repeats", 2),
+        ("training", "softmax_samples", -1),
+        ("training", "sampled_share", 1.5),
+        ("optimizer", "schedule", "cosine"),
+        ("optimizer", "beta1_at_peak", 1.0),
+        ("optimizer", "beta1_at_peak", "low"),
+        ("optimizer", "average_from", -0.5),
+        ("regularization", "hidden_dropout", 1.0),
         ("optimizer", "muon", 1),
         ("optimizer", "momentum", 1.0),
         ("optimizer", "learning_rate", 0.0),
