@@ -1,6 +1,9 @@
+import json
+
 import pytest
 
 from training.recipe import Recipe, load_recipe
+from training.train import _check_run
 
 NETWORK = {"kind": "lstm", "embedding_size": 8, "hidden_size": 8, "num_layers": 1}
 
@@ -119,3 +122,14 @@ def test_a_broken_file_is_named(tmp_path):
     path.write_text("[training\n")
     with pytest.raises(ValueError, match=r"mine\.toml"):
         load_recipe(str(path))
+
+
+def test_a_run_begun_before_a_setting_was_there_goes_on(tmp_path):
+    recipe = Recipe.from_values({"network": NETWORK})
+    values = recipe.to_values()
+    del values["regularization"], values["optimizer"]["schedule"]
+    (tmp_path / "recipe.json").write_text(json.dumps(values))
+    _check_run(recipe, tmp_path, resume=True)
+    other = Recipe.from_values({"network": NETWORK, "regularization": {"weight_drop": 0.5}})
+    with pytest.raises(ValueError, match=r"regularization\.weight_drop = 0\.0, not 0\.5"):
+        _check_run(other, tmp_path, resume=True)
