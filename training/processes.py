@@ -56,6 +56,8 @@ class Processes:
 
     def any(self, answer: bool, device: torch.device) -> bool:
         """Return whether any process's answer is yes."""
+        if self.count == 1:
+            return answer  # without a wait for a GPU
         yes = torch.tensor([float(answer)], device=device)
         self.sum([yes])
         return bool(yes)

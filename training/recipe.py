@@ -114,6 +114,8 @@ class TrainingSettings:
         save_every: Optimizer steps between states written for ``--resume``.
         precision: ``float32``, ``bfloat16`` (weights stay float32), or ``auto``: bfloat16 where
             the processor has instructions for it.
+        compile: Compile the network with torch.compile, which needs a C++ compiler: worth its
+            minutes for a Transformer on a GPU.
         storage: How the checkpoint holds the weights: ``float32``, ``float16``, or ``int8``, with
             one scale for each row of a matrix.
         seed: Seed of weights, shuffling, dropout and resets.
@@ -131,6 +133,7 @@ class TrainingSettings:
     patience: int = 0
     save_every: int = 500
     precision: str = "auto"
+    compile: bool = False
     storage: str = "int8"
     seed: int = 1
 

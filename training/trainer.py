@@ -95,6 +95,7 @@ class Trainer:
                 f"{settings.batch_size * settings.segment_length}"
             )
         self.steps = max(1, round(settings.epochs * self.steps_per_epoch))
+        self._features = torch.compile(network.features) if settings.compile else network.features
         self.optimizer = build_optimizer(network, recipe.optimizer)
         network.rates = recipe.regularization.rates(network.rates)
         average_from = recipe.optimizer.average_from
@@ -201,7 +202,7 @@ class Trainer:
         with torch.autocast(
             self.device.type, dtype=self.precision, enabled=self.precision != torch.float32
         ):
-            features, state = self.network.features(inputs, state, begins)  # (B, T, E)
+            features, state = self._features(inputs, state, begins)  # (B, T, E)
         self._carried = state.detach()
         loss = self._loss(features, targets)
         regularization = self.recipe.regularization

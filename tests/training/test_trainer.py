@@ -1,8 +1,10 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+import torch._dynamo
 from safetensors.torch import load_file
 
 from models.networks import build_network, network_config
@@ -94,3 +96,22 @@ def test_precision_is_what_was_asked_for():
     assert pick_precision("float32", cpu) == torch.float32
     assert pick_precision("bfloat16", cpu) == torch.bfloat16
     assert pick_precision("auto", cpu) in (torch.float32, torch.bfloat16)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.parametrize("kind", ["lstm", "transformer"])
+def test_a_compiled_network_learns_the_same(tmp_path, monkeypatch, kind):
+    """Captured as for compiling, but run by torch itself: a C++ compiler is not everywhere."""
+    losses = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        # The capturing alone: what is generated from it is torch's business.
+        monkeypatch.setattr(torch, "compile", partial(torch._dynamo.optimize, "eager")())
+        trainer = _trainer(tmp_path, [200, 73], kind=kind, dropout=0.0, compile=compiled)
+        assert (trainer._features == trainer.network.features) != compiled
+        losses.append([])
+        for _ in range(6):
+            losses[-1].append(trainer.train_step())
+            trainer.progress.step += 1
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
