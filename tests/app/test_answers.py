@@ -91,7 +91,7 @@ def described(
         "done": declared["content"]["application/json"]["schema"],
         "error": {"$ref": "#/components/schemas/Problem"},
     }
-    assert schema["type"] == "string"
+    assert "type" not in schema  # readers of streams hold every event against it
     assert all(f"`{name}`" in schema["description"] for name in schemas)
     pieces = []
     for block in response.text.removesuffix("\n\n").split("\n\n"):
@@ -143,6 +143,10 @@ def nulls(value: Any, schema: dict, openapi: dict) -> set[tuple[str, str, bool]]
     return found
 
 
+# Held against clients that others wrote, and line by line, in tests of their own.
+ELSEWHERE = ("Bulk", "Completion", "OpenAI")
+
+
 def test_every_part_that_may_be_missing_was_seen_with_and_without(client: TestClient, openapi):
     seen: set[tuple[str, str, bool]] = set()
     for path, values in ASKED:
@@ -152,6 +156,7 @@ def test_every_part_that_may_be_missing_was_seen_with_and_without(client: TestCl
         (name, key, null)
         for name, schema in openapi["components"]["schemas"].items()
         if not name.endswith("Request") and name != "RankCandidate"
+        if not name.startswith(ELSEWHERE)
         for key in nullable(schema, openapi)
         for null in (True, False)
     }
