@@ -33,7 +33,7 @@ _LEFT = Query(description="What stands before.", examples=["I would like to book
 def aac_routes(settings: Settings, registry: Registry, driver: Driver) -> APIRouter:
     """Return the routes that such keyboards ask."""
     router = APIRouter(
-        tags=["aac"], route_class=DirectRoute, responses=responses(404, 422, 429, 503)
+        tags=["aac"], route_class=DirectRoute, responses=responses(400, 404, 422, 429, 503)
     )
     bounds = Bounds(settings)
 

@@ -12,6 +12,7 @@ Text = Annotated[str, Limit(MaxLen, "max_text_characters")]
 Word = Annotated[str, Limit(MaxLen, "max_word_characters")]
 Words = Annotated[list[Word], Limit(MaxLen, "max_candidates")]
 TopK = Annotated[int, Ge(1), Limit(Le, "max_top_k")]
+TokenId = Annotated[int, Ge(0), Le(2**31 - 1)]
 Stop = Annotated[str, MinLen(1), Limit(MaxLen, "max_word_characters")]
 
 _SMALL_TEXT = 2048  # characters
@@ -262,6 +263,6 @@ class TokenizeRequest(Request):
 class DetokenizeRequest(Request):
     """Which text do these tokens stand for?"""
 
-    tokens: Annotated[list[Annotated[int, Ge(0)]], Limit(MaxLen, "max_token_ids")] = Field(
+    tokens: Annotated[list[TokenId], Limit(MaxLen, "max_token_ids")] = Field(
         description="Token ids.", examples=[[300, 301]]
     )

@@ -15,6 +15,13 @@ GOOD: dict[str, dict[str, Any]] = {
     "/detokenize": {"tokens": [1]},
 }
 
+# What is asked in other forms, of which the tests in `clients` and `bulk` tell more.
+OTHER_FORMS: dict[str, dict[str, Any]] = {
+    "/v1/completions": {"prompt": "we", "max_tokens": 3},
+    "/score/bulk": {"text": "we study"},
+    "/models/{name}/reload": {},
+}
+
 
 @dataclass(frozen=True)
 class Hostile:

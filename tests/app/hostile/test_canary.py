@@ -11,7 +11,7 @@ from app.application import create_app
 from app.keys import new_key
 from app.settings import Settings
 from tests.app.conftest import wait_until_ready
-from tests.app.hostile.bodies import CANARY, GOOD
+from tests.app.hostile.bodies import CANARY, GOOD, OTHER_FORMS
 
 JSON = {"content-type": "application/json"}
 
@@ -38,7 +38,7 @@ def everywhere(client: TestClient, headers: dict[str, str]) -> list:
             if method == "get":
                 answers.append(client.get(f"{url}?q={CANARY}&model={CANARY}", headers=headers))
                 continue
-            good = GOOD[path]
+            good = (GOOD | OTHER_FORMS)[path]
             wrong = [
                 {name: {CANARY: CANARY} for name in good},
                 dict.fromkeys(good, CANARY),
