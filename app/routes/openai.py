@@ -33,7 +33,7 @@ from models.language_model import LanguageModel
 _EVENTS = {
     "text/event-stream": {
         "schema": {
-            "type": "string",
+            # Of no type, as in `questions`.
             "description": "If `stream` is true: an answer with what was added as `data` for each "
             "word, then `[DONE]`; an `error` if something goes wrong behind the first.",
         },

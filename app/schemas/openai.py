@@ -57,13 +57,25 @@ class StreamOptions(BaseModel):
     )
 
 
+def _tell_of_nulls(schema: dict[str, Any]) -> None:
+    """Let the published schema say what `_drop_nulls` does: all but the prompt may be null."""
+    about = ("title", "description", "default", "examples")
+    for name, field in schema["properties"].items():
+        if name != "prompt" and {"type": "null"} not in field.get("anyOf", ()):
+            bare = {key: value for key, value in field.items() if key not in about}
+            told = {key: value for key, value in field.items() if key in about}
+            schema["properties"][name] = {"anyOf": [bare, {"type": "null"}], **told}
+
+
 class CompletionRequest(Request):
     """How does this prompt go on, and how likely is each of its tokens?
 
     A field that is null is as if left out; one that is not known here is passed over.
     """
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(
+        strict=True, extra="ignore", frozen=True, json_schema_extra=_tell_of_nulls
+    )
 
     prompt: AnyPrompt = Field(
         description="A text, several, or token ids, once or several times. Nothing is read before "
