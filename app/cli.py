@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app import cli_compare, cli_keys, cli_training
+from app.cli_common import USER_ERROR, fail
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -28,8 +29,7 @@ app = typer.Typer(
     "a sentence is, how it goes on.",
 )
 
-USER_ERROR = 2  # exit code
-FAULTY_LINES = 1  # the same
+FAULTY_LINES = 1  # exit code
 
 Model = Annotated[
     str | None,
@@ -71,7 +71,7 @@ def serve(
     with _user_errors():
         settings = _settings(host=host, port=port, models_dir=models_dir, workers=workers)
         if not settings.models_dir.is_dir():
-            _fail(f"{settings.models_dir}: no such folder")
+            fail(f"{settings.models_dir}: no such folder")
         from app.server import serve as run_server
 
         run_server(settings)
@@ -151,9 +151,9 @@ def score(
     with _user_errors():
         if source is not None:
             if text or as_json:
-                _fail("--input stands in the place of texts, and its rows are always JSON")
+                fail("--input stands in the place of texts, and its rows are always JSON")
             if history is not None:
-                _fail("--history belongs to texts, not to --input")
+                fail("--history belongs to texts, not to --input")
             from app.cli_score import score_file
 
             options = {"context": context, "bos": bos, "eos": eos, "tokens": tokens}
@@ -163,9 +163,9 @@ def score(
                 raise typer.Exit(FAULTY_LINES)
             return
         if target != "-" or form or resume:
-            _fail("--output, --format and --resume belong to --input")
+            fail("--output, --format and --resume belong to --input")
         if not text:
-            _fail("Missing argument TEXT, or --input FILE")
+            fail("Missing argument TEXT, or --input FILE")
         from app.schemas.requests import ScoreRequest
 
         detail = tokens or not as_json  # the colours need each word
@@ -285,13 +285,13 @@ def _load(model: str | None) -> "LanguageModel":
     if model is None:
         names = [path.parent.name for path in settings.models_dir.glob(f"*/{CONFIG}")]
         if not names and settings.default_model is None:
-            _fail(f"{settings.models_dir}: holds no checkpoint folder; name one with --model")
+            fail(f"{settings.models_dir}: holds no checkpoint folder; name one with --model")
         model = settings.choose_default(names)
     for folder in (settings.models_dir / model, Path(model)):
         if folder.is_dir():
             model_of_folder, threads = load_checkpoint(folder), settings.most_threads()
             return choose_backend(model_of_folder, settings.precision, threads=threads)
-    _fail(f"no model {model} in {settings.models_dir}, and no such folder")
+    fail(f"no model {model} in {settings.models_dir}, and no such folder")
 
 
 def _read_history(path: Path | None) -> str:
@@ -302,18 +302,13 @@ def _read_history(path: Path | None) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        _fail(f"{path}: not UTF-8 text")
+        fail(f"{path}: not UTF-8 text")
 
 
 def _print_json(answer: dict[str, Any]) -> None:
     import orjson
 
     sys.stdout.write(orjson.dumps(answer, default=dict, option=orjson.OPT_INDENT_2).decode() + "\n")
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(USER_ERROR)
 
 
 @contextmanager
@@ -327,6 +322,6 @@ def _user_errors() -> Iterator[None]:
         yield
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        _fail("; ".join(faults))
+        fail("; ".join(faults))
     except (NextwordError, OSError) as error:
-        _fail(str(error))
+        fail(str(error))

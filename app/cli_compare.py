@@ -7,18 +7,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from app.cli_training import (
+from app.cli_common import (
     Device,
     Lines,
     Threads,
     check_files,
-    evaluate_all,
     fail,
     load,
     restart_tuned,
     use_threads,
     user_errors,
 )
+from app.cli_evaluate import evaluate_all
 
 if TYPE_CHECKING:
     from models.language_model import LanguageModel
