@@ -5,8 +5,8 @@ from typing import Annotated
 from annotated_types import Ge, Le, MaxLen
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from app.schemas.requests import MANY, ONE, Request, Text
-from app.schemas.responses import Problem, WordScore
+from app.schemas.requests import MANY, ONE, ScoringRequest, Text
+from app.schemas.responses import Likelihood, Problem
 
 _Name = Annotated[str, MaxLen(255)]
 _Number = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]
@@ -20,44 +20,19 @@ LineId = (
 )
 
 
-class BulkScoreRequest(Request):
+class BulkScoreRequest(ScoringRequest):
     """How likely is this text? One line of many."""
 
     id: LineId = Field(None, description="Comes back with the answer.", examples=["line-1"])
     text: Text = Field(description="The text.", examples=["I study machine learning"])
-    context: Text = Field(
-        "", description="Stands before the text; given, not scored.", examples=[""]
-    )
-    bos: bool = Field(
-        True,
-        description="The text begins a sentence. If not, and without context, its first word is "
-        "not scored.",
-        examples=[True],
-    )
-    eos: bool = Field(
-        True, description="Score also that the sentence ends behind the text.", examples=[True]
-    )
-    tokens: bool = Field(False, description="Report each word.", examples=[False])
 
 
-class BulkScore(BaseModel):
+class BulkScore(Likelihood):
     """A scored line."""
 
     id: str | int | None = Field(description="The line's own.")
     line: int = Field(description="Which line of the body this answers, from 1.")
     model: str = Field(description="Name of the model that answered.")
-    log_prob: float | None = Field(description="Of the whole text; null: nothing was scored.")
-    perplexity: float | None = Field(
-        description="Per scored token, of which the end of the sentence is one if `eos` is true."
-    )
-    mean_log_prob: float | None = Field(description="`log_prob` over `scored_tokens`.")
-    bits_per_character: float | None = Field(description="Surprisal over characters of the text.")
-    scored_tokens: int = Field(description="How many tokens `log_prob` counts.")
-    oov_count: int = Field(description="Words outside the vocabulary.")
-    eos_log_prob: float | None = Field(
-        description="Share of the end of the sentence in `log_prob`; null if `eos` is false."
-    )
-    words: list[WordScore] | None = Field(description="Each word; null unless `tokens` is true.")
 
 
 class BulkError(BaseModel):

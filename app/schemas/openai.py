@@ -6,9 +6,18 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from app.schemas.bounds import Limit
-from app.schemas.requests import MANY, ONE, Request, Stop, Text, Texts
+from app.schemas.requests import (
+    MANY,
+    ONE,
+    MinP,
+    OneOrManyTexts,
+    RepetitionPenalty,
+    Request,
+    Stop,
+    TokenId,
+    one_or_many,
+)
 
-TokenId = Annotated[int, Ge(0), Le(2**31 - 1)]
 TokenIds = Annotated[list[TokenId], MinLen(1), Limit(MaxLen, "max_token_ids")]
 ManyTokenIds = Annotated[list[TokenIds], MinLen(1), Limit(MaxLen, "max_texts")]
 
@@ -28,22 +37,15 @@ def _outer(value: Any) -> str:
     return ONE if isinstance(first, str) else MANY
 
 
-def _one_or_many(value: Any) -> str:
-    return MANY if isinstance(value, list) else ONE
-
-
-AnyTexts = Annotated[
-    Annotated[Text, Tag(ONE)] | Annotated[Texts, Tag(MANY)], Discriminator(_one_or_many)
-]
 AnyTokenIds = Annotated[
     Annotated[TokenIds, Tag(ONE)] | Annotated[ManyTokenIds, Tag(MANY)], Discriminator(_inner)
 ]
 AnyPrompt = Annotated[
-    Annotated[AnyTexts, Tag(ONE)] | Annotated[AnyTokenIds, Tag(MANY)], Discriminator(_outer)
+    Annotated[OneOrManyTexts, Tag(ONE)] | Annotated[AnyTokenIds, Tag(MANY)], Discriminator(_outer)
 ]
 Stops = Annotated[list[Stop], Limit(MaxLen, "max_stops")]
 OneOrManyStops = Annotated[
-    Annotated[Stop, Tag(ONE)] | Annotated[Stops, Tag(MANY)], Discriminator(_one_or_many)
+    Annotated[Stop, Tag(ONE)] | Annotated[Stops, Tag(MANY)], Discriminator(one_or_many)
 ]
 
 
@@ -125,20 +127,8 @@ class CompletionRequest(Request):
     top_k: Annotated[int, Ge(-1), Limit(Le, "max_top_k")] = Field(
         -1, description="Sample from so many most likely tokens; below 1 from all.", examples=[50]
     )
-    min_p: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Sample from tokens at least this share as likely as the likeliest.",
-        examples=[0.0],
-    )
-    repetition_penalty: float = Field(
-        1.0,
-        ge=0.1,
-        le=10,
-        description="Above 1 makes tokens that have occurred less likely.",
-        examples=[1.0],
-    )
+    min_p: MinP = 0.0
+    repetition_penalty: RepetitionPenalty = 1.0
     frequency_penalty: float = Field(
         0.0,
         ge=-2,

@@ -14,6 +14,24 @@ Words = Annotated[list[Word], Limit(MaxLen, "max_candidates")]
 TopK = Annotated[int, Ge(1), Limit(Le, "max_top_k")]
 TokenId = Annotated[int, Ge(0), Le(2**31 - 1)]
 Stop = Annotated[str, MinLen(1), Limit(MaxLen, "max_word_characters")]
+MinP = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        description="Sample from tokens at least this share as likely as the likeliest.",
+        examples=[0.0],
+    ),
+]
+RepetitionPenalty = Annotated[
+    float,
+    Field(
+        ge=0.1,
+        le=10,
+        description="Above 1 makes tokens that have occurred less likely.",
+        examples=[1.0],
+    ),
+]
 
 _SMALL_TEXT = 2048  # characters
 _SMALL_LIST = 100  # words
@@ -22,13 +40,14 @@ _SMALL_LIST = 100  # words
 ONE, MANY = "<one>", "<many>"
 
 
-def _one_or_many(value: Any) -> str:
+def one_or_many(value: Any) -> str:
+    """Return which side of a union of one thing and a list of them a value is on."""
     return MANY if isinstance(value, list) else ONE
 
 
 Texts = Annotated[list[Text], MinLen(1), Limit(MaxLen, "max_texts")]
 OneOrManyTexts = Annotated[
-    Annotated[Text, Tag(ONE)] | Annotated[Texts, Tag(MANY)], Discriminator(_one_or_many)
+    Annotated[Text, Tag(ONE)] | Annotated[Texts, Tag(MANY)], Discriminator(one_or_many)
 ]
 
 
@@ -102,15 +121,11 @@ class NextWordRequest(TextRequest):
         )
 
 
-class ScoreRequest(TextRequest):
-    """How likely is each of these texts?"""
+class ScoringRequest(Request):
+    """What the questions about a whole text's likelihood share."""
 
-    text: OneOrManyTexts = Field(
-        description="The text, or texts that are each scored alone.",
-        examples=[["I study machine learning", "Machine I learning study"]],
-    )
     context: Text = Field(
-        "", description="Stands before each text; given, not scored.", examples=[""]
+        "", description="Stands before the text; given, not scored.", examples=[""]
     )
     bos: bool = Field(
         True,
@@ -122,6 +137,15 @@ class ScoreRequest(TextRequest):
         True, description="Score also that the sentence ends behind the text.", examples=[True]
     )
     tokens: bool = Field(False, description="Report each word.", examples=[True])
+
+
+class ScoreRequest(TextRequest, ScoringRequest):
+    """How likely is each of these texts?"""
+
+    text: OneOrManyTexts = Field(
+        description="The text, or texts that are each scored alone.",
+        examples=[["I study machine learning", "Machine I learning study"]],
+    )
 
     @property
     def items(self) -> int:
@@ -200,20 +224,8 @@ class GenerateRequest(TextRequest):
         description="Sample from the fewest tokens whose probabilities reach this.",
         examples=[0.95],
     )
-    min_p: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Sample from tokens at least this share as likely as the likeliest.",
-        examples=[0.0],
-    )
-    repetition_penalty: float = Field(
-        1.0,
-        ge=0.1,
-        le=10,
-        description="Above 1 makes tokens that have occurred less likely.",
-        examples=[1.0],
-    )
+    min_p: MinP = 0.0
+    repetition_penalty: RepetitionPenalty = 1.0
     seed: int | None = Field(
         None,
         ge=0,

@@ -93,8 +93,12 @@ def test_it_is_text(client: TestClient, path, body, wrong):
     "history", ["\x00", "\u200d", "🙂" * 500, "\n\n.\r\n", "a\ud7ff\n", "</s>"]
 )
 def test_any_text_may_be_one(client: TestClient, history):
-    for path, body in QUESTIONS:
-        ask(client, path, history=history, **body)
+    answers = [ask(client, path, history=history, **body) for path, body in QUESTIONS]
+    words, scores, ranked, generated = answers
+    assert 0 < sum(word["probability"] for word in words["predictions"]) <= 1 + 1e-9
+    assert scores["results"][0]["log_prob"] < 0
+    assert sum(one["probability"] for one in ranked["results"]) == pytest.approx(1)
+    assert generated["results"][0]["log_prob"] < 0
 
 
 def test_the_same_in_a_busy_batch_and_again(client: TestClient):
