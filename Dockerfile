@@ -1,5 +1,5 @@
 # nextword on CPU: two stages, so that the image holds an environment and the models, and nothing that built them.
-#   docker build -t nextword . && docker run --rm -p 8000:8000 nextword
+#   docker build -t nextword . && docker run --rm --read-only -p 127.0.0.1:8000:8000 nextword
 
 FROM python:3.11-slim AS builder
 

@@ -144,6 +144,7 @@ def ask_scores(url: str, model: str | None, query: "ScoreRequest") -> dict[str, 
             bos=query.bos,
             eos=query.eos,
             tokens=query.tokens,
+            history=query.history,
             model=model,
         )
     return {"model": answer.model, "results": answer.results}

@@ -146,7 +146,7 @@ def configured_tracing(
 
             exporter = OTLPSpanExporter()
     except ImportError as error:
-        log.warning("no traces", reason=f"{error.name} is missing; install nextword[otel]")
+        log.warning("no traces", reason=f"{error.name} is missing")
         return None
     ours = Resource({"service.name": "nextword", "service.version": version("nextword")})
     provider = TracerProvider(

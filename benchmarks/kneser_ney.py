@@ -8,7 +8,7 @@ the uniform distribution over the vocabulary.
 ::
 
     python -m benchmarks.kneser_ney --data dialogue/train.txt --data sentences/train.txt \
-        --data wikitext-2/train.txt --out /tmp/5-gram.arpa
+        --data wikitext-2/train.txt --out 5-gram.arpa
 
 The text is read as training reads it, each line a sentence. Words are the units of the ``word``
 tokenizer: cased, punctuation apart with its join marks, the 50,000 most frequent that occur twice

@@ -14,5 +14,5 @@ def require(*modules: str) -> None:
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
         raise MissingExtraError(
-            f"{' and '.join(missing)} not installed: pip install 'nextword[train]'"
+            f"{' and '.join(missing)} not installed: pip install {' '.join(missing)}"
         )

@@ -168,7 +168,7 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise FileError("Parquet needs pyarrow: pip install 'nextword[parquet]'") from None
+        raise FileError("Parquet needs pyarrow: pip install pyarrow") from None
     return pyarrow, pyarrow.parquet
 
 

@@ -6,7 +6,7 @@ from annotated_types import Ge, Le, MaxLen
 from pydantic import BaseModel, Discriminator, Field, Tag
 
 from app.schemas.requests import MANY, ONE, ScoringRequest, Text
-from app.schemas.responses import Likelihood, Problem
+from app.schemas.responses import Problem, WordScore
 
 _Name = Annotated[str, MaxLen(255)]
 _Number = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]
@@ -27,12 +27,24 @@ class BulkScoreRequest(ScoringRequest):
     text: Text = Field(description="The text.", examples=["I study machine learning"])
 
 
-class BulkScore(Likelihood):
+class BulkScore(BaseModel):
     """A scored line."""
 
     id: str | int | None = Field(description="The line's own.")
     line: int = Field(description="Which line of the body this answers, from 1.")
     model: str = Field(description="Name of the model that answered.")
+    log_prob: float | None = Field(description="Of the whole text; null: nothing was scored.")
+    perplexity: float | None = Field(
+        description="Per scored token, of which the end of the sentence is one if `eos` is true."
+    )
+    mean_log_prob: float | None = Field(description="`log_prob` over `scored_tokens`.")
+    bits_per_character: float | None = Field(description="Surprisal over characters of the text.")
+    scored_tokens: int = Field(description="How many tokens `log_prob` counts.")
+    oov_count: int = Field(description="Words outside the vocabulary.")
+    eos_log_prob: float | None = Field(
+        description="Share of the end of the sentence in `log_prob`; null if `eos` is false."
+    )
+    words: list[WordScore] | None = Field(description="Each word; null unless `tokens` is true.")
 
 
 class BulkError(BaseModel):

@@ -66,9 +66,10 @@ class WordScore(BaseModel):
     oov: bool = Field(description="The vocabulary lacks the word.")
 
 
-class Likelihood(BaseModel):
-    """How likely a text is."""
+class SentenceScore(BaseModel):
+    """A scored text."""
 
+    text: str = Field(description="The text.")
     log_prob: float | None = Field(description="Of the whole text; null: nothing was scored.")
     perplexity: float | None = Field(
         description="Per scored token, of which the end of the sentence is one if `eos` is true."
@@ -81,12 +82,6 @@ class Likelihood(BaseModel):
         description="Share of the end of the sentence in `log_prob`; null if `eos` is false."
     )
     words: list[WordScore] | None = Field(description="Each word; null unless `tokens` is true.")
-
-
-class SentenceScore(Likelihood):
-    """A scored text."""
-
-    text: str = Field(description="The text.")
 
 
 class ScoreResponse(BaseModel):

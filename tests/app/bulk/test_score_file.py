@@ -101,6 +101,12 @@ def test_a_service_gives_the_same_rows(tmp_path: Path, url: str):
         == score("we", "--json", "--model", WORD).stdout
     )
     assert "log-probability" in score("we", "--url", url).stdout
+    before = tmp_path / "before.txt"
+    before.write_text("we sold the slow computer")
+    options = ("we sold", "--json", "--model", WORD)
+    asked = score(*options, "--history", before, "--url", url).stdout
+    alone, with_history = json.loads(score(*options, "--url", url).stdout), json.loads(asked)
+    assert with_history["results"][0]["log_prob"] > alone["results"][0]["log_prob"]
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, 5000, 10_000, 99_999_999])
@@ -229,4 +235,4 @@ def test_parquet_without_its_library_says_what_to_install(tmp_path: Path, monkey
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "in.parquet").write_bytes(b"PAR1")
     error = score("--input", tmp_path / "in.parquet", code=2).stderr
-    assert "pip install 'nextword[parquet]'" in error
+    assert "pip install pyarrow" in error
