@@ -10,8 +10,8 @@ import heapq
 import math
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import count
 from typing import Literal
 
@@ -24,6 +24,8 @@ from models.networks import State
 from models.prefix import split_prefix
 from models.tokenizers import Tokenizer
 from models.tokenizers.joined import JOIN, JoinedTokenizer
+from models.tokenizers.remembered import remembered
+from models.word_probability import Temper, read_head
 
 _JOIN = JOIN.encode()
 _BATCH = 8  # nodes read together
@@ -67,19 +69,26 @@ def next_character(model: LanguageModel, text: str) -> Program[list[Character]]:
     *before, typed = re.split(r"(\s)", text)
     context = "".join(before)
     prefix = split_prefix(tokenizer, typed, words_only=False)
-    row = [*tokenizer.encode_context(context), *prefix.head_ids]
-    root = yield from read(row, None)
+    readings = [prefix] if prefix.ended is None else [prefix, prefix.ended]
+    same = _same([reading.head_ids for reading in readings])
+    row = [*tokenizer.encode_context(context), *prefix.head_ids[:same]]
+    start = yield from read(row, None)
 
-    stem = tokenizer.beginning(prefix.stem)
-    if prefix.head_ids and not tokenizer.is_word(prefix.stem):
-        stem = _JOIN + stem  # a mark that touches what stands before it
     search = _Search(tokenizer)
-    search.expand(root, 0.0, "start", stem)
+    for reading in readings:
+        root, log_prob = yield from read_head(reading.head_ids[same:], start, Temper(1.0))
+        search.expand(root, log_prob, "start", reading.begun)
     while batch := search.next_batch():
         passes = yield [Forward((token_id,), state) for _, _, state, token_id, _, _ in batch]
         for (cost, _, _, _, place, rest), result in zip(batch, passes, strict=True):
             search.expand(result, -cost, place, rest)
     return search.characters()
+
+
+def _same(sequences: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens all of them begin with."""
+    columns = enumerate(zip(*sequences, strict=False))
+    return next((i for i, ids in columns if len({*ids}) > 1), min(map(len, sequences)))
 
 
 class _Search:
@@ -152,7 +161,7 @@ def _written(tokenizer: Tokenizer, token_id: int) -> bytes:
     return tokenizer.pieces[token_id] + end
 
 
-@lru_cache(maxsize=64)
+@remembered(64)
 def _outcomes(
     tokenizer: Tokenizer, place: _Place
 ) -> tuple[list[str], np.ndarray, list[tuple[int, _Place]]]:

@@ -10,10 +10,10 @@ from models.errors import InvalidRequestError
 from models.forward import Pass, Program, read, side_by_side
 from models.language_model import LanguageModel
 from models.phrases import probable_phrases
-from models.prefix import split_prefix
+from models.prefix import Prefix, split_prefix
 from models.search import Found, FoundWord, Search
 from models.tokenizers import Tokenizer
-from models.word_probability import Temper, sequence_log_prob, word_log_prob
+from models.word_probability import Temper, read_head, word_log_prob
 
 MOST_EXPANSIONS = 2048
 
@@ -117,44 +117,57 @@ def next_word(
     temper = Temper(temperature)
 
     typed = split_prefix(tokenizer, prefix, words_only=words_only)
-    head_log_prob = 0.0
-    if typed.head_ids:
-        whole = yield from read(typed.head_ids, start.state, "all")
-        head_log_prob = sequence_log_prob(typed.head_ids, start, whole, temper)
-        root = Pass(whole.log_probs[-1], whole.state)
 
-    def accept(word: str) -> bool:
-        return word not in exclude and typed.head + word not in exclude
+    def search(reading: Prefix, root: Pass) -> Program[Found]:
+        def accept(word: str) -> bool:
+            return word not in exclude and reading.head + word not in exclude
 
-    begun = tokenizer.beginning(typed.stem)
-    is_mark = bool(typed.stem) and not tokenizer.is_word(typed.stem)
-    search = Search(
-        tokenizer,
-        limit=1 if is_mark else top_k,  # a mark is all that begins with it
-        prefix=begun,
-        num_words=num_words,
-        words_only=words_only,
-        temper=temper,
-        accept=accept,
-        most_refused=2 * len(exclude),
-        most_expansions=MOST_EXPANSIONS // num_words,
-    )
-    found = yield from search.run(root)
-    if num_words > 1 and not found.proven:
-        assert top_k is not None  # `_check` sees to it
-        phrases = yield from probable_phrases(
-            tokenizer, root, prefix=begun, num_words=num_words, temper=temper, accept=accept
+        is_mark = bool(reading.stem) and not tokenizer.is_word(reading.stem)
+        search = Search(
+            tokenizer,
+            limit=1 if is_mark else top_k,  # a mark is all that begins with it
+            prefix=reading.begun,
+            num_words=num_words,
+            words_only=words_only,
+            temper=temper,
+            accept=accept,
+            most_refused=2 * len(exclude),
+            most_expansions=MOST_EXPANSIONS // num_words,
         )
-        found = _merge(found, phrases)
-    if not words_only:
-        found = yield from _complete_spellings(tokenizer, found, root, temper)
-    predictions = _predictions(found, typed.head, top_k)
+        found = yield from search.run(root)
+        if num_words > 1 and not found.proven:
+            assert top_k is not None  # `_check` sees to it
+            phrases = yield from probable_phrases(
+                tokenizer,
+                root,
+                prefix=reading.begun,
+                num_words=num_words,
+                temper=temper,
+                accept=accept,
+            )
+            found = _merge(found, phrases)
+        if not words_only:
+            found = yield from _complete_spellings(
+                tokenizer, found, root, temper, touching=reading.touches
+            )
+        return found
+
+    root, head_log_prob = yield from read_head(typed.head_ids, start, temper)
+    found = _written(typed.head, (yield from search(typed, root)))
+    if typed.ended is not None and not words_only:
+        other, log_prob = yield from read_head(typed.ended.head_ids, start, temper)
+        ended = _written(typed.ended.head, (yield from search(typed.ended, other)))
+        found = _either(found, ended, log_prob - head_log_prob)
+    predictions = _predictions(found, top_k)
 
     root_log_probs = temper(root.log_probs.numpy())
     asked = [
         word_log_prob(tokenizer, word, start, temper, begun=typed.head_ids) for word in candidates
     ]
     log_probs = (yield from side_by_side(asked)) if asked else []
+    if words_only and typed.ended is not None:
+        pairs = zip(candidates, log_probs, strict=True)
+        log_probs = [lp if _goes_on(tokenizer, word, typed) else -math.inf for word, lp in pairs]
     ranks = {prediction.word: prediction.rank for prediction in predictions}
     given = head_log_prob + found.prefix_log_prob
     mass = math.exp(found.prefix_log_prob)
@@ -202,7 +215,7 @@ def _check(
 
 
 def _complete_spellings(
-    tokenizer: Tokenizer, found: Found, root: Pass, temper: Temper
+    tokenizer: Tokenizer, found: Found, root: Pass, temper: Temper, *, touching: bool
 ) -> Program[Found]:
     """Give every punctuation mark that was found the sum over all its spellings."""
     words: dict[str, FoundWord] = {}
@@ -210,7 +223,7 @@ def _complete_spellings(
         if word.text in words:
             continue
         if not tokenizer.is_word(word.text):
-            total = yield from word_log_prob(tokenizer, word.text, root, temper)
+            total = yield from word_log_prob(tokenizer, word.text, root, temper, touching=touching)
             word = replace(word, log_prob=word.log_prob if total is None else total)
         words[word.text] = word
     return replace(found, words=sorted(words.values(), key=lambda word: -word.log_prob))
@@ -222,12 +235,30 @@ def _merge(found: Found, phrases: Sequence[FoundWord]) -> Found:
     return replace(found, words=sorted(every.values(), key=lambda phrase: -phrase.log_prob))
 
 
-def _predictions(found: Found, head: str, top_k: int | None) -> list[Prediction]:
+def _written(head: str, found: Found) -> Found:
+    """Write before each word what was finished of the prefix."""
+    if not head:
+        return found
+    return replace(found, words=[replace(word, text=head + word.text) for word in found.words])
+
+
+def _either(one: Found, other: Found, log_prob: float) -> Found:
+    """Join what two readings of a prefix found, the other's all so much more probable."""
+    possible = [word for word in other.words if word.log_prob > -math.inf]
+    moved = [replace(word, log_prob=word.log_prob + log_prob) for word in possible]
+    return Found(
+        words=sorted([*one.words, *moved], key=lambda word: -word.log_prob),
+        prefix_log_prob=float(np.logaddexp(one.prefix_log_prob, other.prefix_log_prob + log_prob)),
+        finished_mass=one.finished_mass + other.finished_mass * math.exp(log_prob),
+        proven=one.proven and other.proven,
+    )
+
+
+def _predictions(found: Found, top_k: int | None) -> list[Prediction]:
     predictions = []
     for rank, word in enumerate(found.words[:top_k], start=1):
         log_prob = min(0.0, word.log_prob - found.prefix_log_prob)
-        text = head + word.text
-        predictions.append(Prediction(text, math.exp(log_prob), log_prob, rank))
+        predictions.append(Prediction(word.text, math.exp(log_prob), log_prob, rank))
     return predictions
 
 
@@ -240,6 +271,12 @@ def _candidate(
         return Candidate(word, 0.0, None, None, oov=False)
     given = min(0.0, log_prob - typed)
     return Candidate(word, math.exp(given), given, rank, oov=False)
+
+
+def _goes_on(tokenizer: Tokenizer, word: str, typed: Prefix) -> bool:
+    """Return whether the unit that was under way is, in ``word``, a unit that begins so."""
+    starts = [span.start for span in tokenizer.encode(word).words]
+    return not any(len(typed.head) < start < len(typed.text) for start in starts)
 
 
 def _oov_mass(tokenizer: Tokenizer, log_probs: np.ndarray, stem: str) -> float:

@@ -1,9 +1,12 @@
 """A typed prefix, split into what is finished and what the next word begins with."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
-from models.tokenizers import Tokenizer
+from models.tokenizers import Encoding, Tokenizer, WordSpan
+from models.tokenizers.joined import JOIN, JoinedTokenizer
+from models.tokenizers.remembered import remembered
+
+_JOIN = JOIN.encode()
 
 
 @dataclass(frozen=True)
@@ -15,28 +18,53 @@ class Prefix:
         head: Its finished units, as text: ``e-`` of ``e-ma``.
         head_ids: The same as token ids, which are read like context.
         stem: What the unit under way begins with: ``ma``; may be empty.
+        touches: The unit under way is a mark that touches what stands before it.
+        begun: The bytes of tokens that the unit under way begins with.
+        ended: The other way to read it: ``dogs'`` may be the beginning of ``dogs's``, or a finished
+            word and a mark behind it. None where there is no other.
     """
 
     text: str
     head: str
     head_ids: tuple[int, ...]
     stem: str
+    touches: bool
+    begun: bytes
+    ended: "Prefix | None" = None
 
 
-@lru_cache(4096)  # the beginnings of words recur from key to key and from user to user
+@remembered(4096)  # the beginnings of words recur from key to key and from user to user
 def split_prefix(tokenizer: Tokenizer, text: str, *, words_only: bool) -> Prefix:
     """Split a prefix without white space.
 
-    ``don'`` has no finished unit, since ``don't`` is one word. A punctuation mark at the end is
-    finished where only words are asked for; otherwise it is itself what the next word begins with.
+    ``don'`` has no finished unit, since ``don't`` is one word; its other reading, a finished word
+    and a quotation mark, comes along. A punctuation mark at the end is finished where only words
+    are asked for; otherwise it is itself what the next word begins with.
     """
     # What is typed next goes on with a word: with it, the tokenizer tells whether ``don'`` is the
     # beginning of one, and lets punctuation before the word know that it touches it.
     encoding = tokenizer.encode(text + "a")
-    word = encoding.words[-1]
+    word, ended = encoding.words[-1], None
+    ending = tokenizer.encode(text)
+    last = ending.words[-1] if ending.words else word
     if not words_only and word.start == len(text):
-        ending = tokenizer.encode(text)
-        if ending.words:
-            encoding, word = ending, ending.words[-1]
-    head_ids = tuple(encoding.token_ids[: word.first])
-    return Prefix(text, text[: word.start], head_ids, text[word.start :])
+        encoding, word = ending, last
+    elif word.start < last.start:
+        ended = _split(tokenizer, text, ending, last)
+        if tokenizer.unk_id in ended.head_ids:
+            ended = None
+    return _split(tokenizer, text, encoding, word, ended)
+
+
+def _split(
+    tokenizer: Tokenizer,
+    text: str,
+    encoding: Encoding,
+    last: WordSpan,
+    ended: Prefix | None = None,
+) -> Prefix:
+    head_ids, stem = tuple(encoding.token_ids[: last.first]), text[last.start :]
+    is_mark = bool(head_ids and stem) and not tokenizer.is_word(stem)
+    touches = is_mark and isinstance(tokenizer, JoinedTokenizer)
+    begun = _JOIN * touches + tokenizer.beginning(stem)
+    return Prefix(text, text[: last.start], head_ids, stem, touches, begun, ended)

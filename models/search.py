@@ -310,7 +310,7 @@ class Search:
         """Return the pieces that cover what is left of the prefix, and those that lead on to it."""
         tokenizer = self.tokenizer
         covering, beginnings = tokenizer.completions(rest), tokenizer.beginnings(rest)
-        if at_start and not self.words_only:
+        if at_start and not self.words_only and not self.prefix.startswith(_JOIN):
             joined = _JOIN + rest
             covering = np.concatenate((covering, tokenizer.completions(joined)))
             beginnings = beginnings + tokenizer.beginnings(joined)

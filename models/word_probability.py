@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.forward import Forward, Pass, Program
+from models.forward import Forward, Pass, Program, read
 from models.tokenizers import Tokenizer
+from models.tokenizers.joined import JOIN
+
+_JOIN = JOIN.encode()
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,27 @@ def sequence_log_prob(token_ids: Sequence[int], before: Pass, whole: Pass, tempe
     return float(sum(temper(row)[token] for row, token in pairs))
 
 
+def read_head(head_ids: Sequence[int], start: Pass, temper: Temper) -> Program[tuple[Pass, float]]:
+    """Read what is finished of a typed prefix; return what stands behind it.
+
+    Returns:
+        The pass behind its last token, and its natural log-probability behind ``start``.
+    """
+    if not head_ids:
+        return start, 0.0
+    whole = yield from read(head_ids, start.state, "all")
+    log_prob = sequence_log_prob(head_ids, start, whole, temper)
+    return Pass(whole.log_probs[-1], whole.state), log_prob
+
+
 def word_log_prob(
-    tokenizer: Tokenizer, word: str, root: Pass, temper: Temper, *, begun: Sequence[int] = ()
+    tokenizer: Tokenizer,
+    word: str,
+    root: Pass,
+    temper: Temper,
+    *,
+    begun: Sequence[int] = (),
+    touching: bool = False,
 ) -> Program[float | None]:
     """Return a word's natural log-probability over all its spellings; None for no spelling.
 
@@ -49,12 +71,15 @@ def word_log_prob(
         root: The pass behind what was written so far.
         temper: Applied to natural log-probabilities (V,) before they are used.
         begun: Tokens that are typed already: only spellings that go on from them count.
+        touching: Only spellings count that touch what stands before them.
     """
     spellings = tokenizer.spellings(word)
     known = bool(spellings)
     if begun:
         ahead = len(begun)
         spellings = [ids for ids in spellings if len(ids) > ahead and (*ids[:ahead],) == (*begun,)]
+    if touching:
+        spellings = [ids for ids in spellings if tokenizer.pieces[ids[0]].startswith(_JOIN)]
     longer = [ids for ids in spellings if len(ids) > 1]
     passes = iter(
         (yield [Forward(ids[:-1], root.state, "all") for ids in longer]) if longer else []

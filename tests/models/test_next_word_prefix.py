@@ -5,11 +5,25 @@ import math
 import pytest
 
 from models.errors import InvalidRequestError
-from models.forward import run
+from models.forward import Program, read, run
+from models.language_model import LanguageModel
 from models.next_word import next_word
 from models.score import score
+from models.search import Found, Search
 from tests.models.enumeration import letters, told
 from tests.models.helpers import model_of
+
+
+def begun_mass(model: LanguageModel, context: str, begun: bytes) -> float:
+    """Return the probability that the next unit begins so, over all ways of writing it."""
+
+    def program() -> Program[Found]:
+        root = yield from read(model.tokenizer.encode_context(context), None)
+        return (
+            yield from Search(model.tokenizer, limit=1, prefix=begun, words_only=False).run(root)
+        )
+
+    return math.exp(run(program(), model).prefix_log_prob)
 
 
 def test_what_was_finished_before_the_prefix_is_read_as_context():
@@ -56,6 +70,34 @@ def test_an_inner_apostrophe_does_not_end_the_word(prefix):
     assert [p.word for p in answer.predictions] == [only]
     assert answer.predictions[0].probability == pytest.approx(1)
     assert answer.covered_mass == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "transformer"])
+@pytest.mark.parametrize("stem", ["cat", "teacher"])
+def test_an_apostrophe_at_the_end_may_be_a_quotation_mark(kind, stem):
+    model = model_of(kind)
+    typed = stem + "'"
+    asked = [typed, stem + "'s"]
+    answer = run(
+        next_word(model, "the", prefix=typed, words_only=False, candidates=asked, top_k=9), model
+    )
+    within = begun_mass(model, "the", typed.encode())
+    word = math.exp(run(score(model, stem, context="the", eos=False), model).log_prob)
+    ended = word * begun_mass(model, f"the {stem}", b"\x01'")
+    assert ended > 0
+    for candidate in answer.candidates:
+        whole = run(score(model, candidate.word, context="the", eos=False), model)
+        share = math.exp(whole.log_prob) / (within + ended)
+        assert candidate.probability == pytest.approx(share, rel=1e-4)
+    probabilities = {p.word: p.probability for p in answer.predictions}
+    assert sum(probabilities.values()) <= 1 + 1e-6
+    least = answer.candidates[0].probability
+    assert probabilities.get(typed, least) >= least
+    assert typed in probabilities or least <= min(probabilities.values())
+    # Where only words are asked for, it is the beginning of one.
+    words = run(next_word(model, "the", prefix=typed, candidates=asked[:1]), model)
+    assert typed not in {p.word for p in words.predictions}
+    assert words.candidates[0].probability == 0
 
 
 @pytest.mark.parametrize("tokenizer", ["subword", "word", "wikitext"])

@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,14 +10,16 @@ from fastapi.testclient import TestClient
 
 from app.application import create_app
 from app.settings import Settings
+from models.checkpoint import load_checkpoint
 from models.forward import run
 from models.language_model import LanguageModel
 from models.next_character import next_character
 from models.next_word import next_word
-from models.search import Search
+from models.score import score
 from tests.app.clients.oracle import distributions
 from tests.app.conftest import SUBWORD, WORD, wait_until_ready
 from tests.models.helpers import model_of
+from tests.models.test_next_word_prefix import begun_mass
 
 Models = dict[str, LanguageModel]
 PAGE = "https://keyboard.example"
@@ -75,24 +78,6 @@ def test_characters_over_http(client: TestClient, models: Models):
     assert few["results"] == answer["results"][:2]
 
 
-def begin_mass(model: LanguageModel, context: str, prefix: str) -> float:
-    """Return the probability that the next word begins so, over all ways of writing it."""
-    tokenizer = model.tokenizer
-
-    def program():
-        root = yield from _read(tokenizer.encode_context(context))
-        search = Search(tokenizer, limit=1, prefix=tokenizer.beginning(prefix))
-        return (yield from search.run(root))
-
-    return math.exp(run(program(), model).prefix_log_prob)
-
-
-def _read(token_ids):
-    from models.forward import read
-
-    return (yield from read(token_ids, None))
-
-
 @pytest.mark.parametrize("kind", ["lstm", "transformer"])
 @pytest.mark.parametrize("tokenizer", ["subword", "word"])
 def test_letters_have_the_share_of_the_words_that_go_on_so(kind, tokenizer):
@@ -100,14 +85,37 @@ def test_letters_have_the_share_of_the_words_that_go_on_so(kind, tokenizer):
     # A random model spreads its probability over so many spellings that the search gives up early.
     for context, stem in (("the cat ", "s"), ("the ", "compu")):
         found = {c.text: c.probability for c in run(next_character(model, context + stem), model)}
-        whole = begin_mass(model, context, stem)
+        whole = begun_mass(model, context, stem.encode())
         seen = 0
         for letter in "aeidnt":
-            share = begin_mass(model, context, stem + letter) / whole
+            share = begun_mass(model, context, (stem + letter).encode()) / whole
             assert found.get(letter, 0.0) == pytest.approx(share, abs=2e-3)
             seen += share > 1e-3
         assert seen >= (tokenizer == "subword")
         assert 0.5 < sum(found.values()) <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("kind", ["lstm", "transformer"])
+def test_an_apostrophe_is_within_a_word_or_behind_it(kind):
+    model = model_of(kind)
+    within = begun_mass(model, "the", b"teacher'")
+    word = math.exp(run(score(model, "teacher", context="the", eos=False), model).log_prob)
+    ended = word * begun_mass(model, "the teacher", b"\x01'")
+    letter = begun_mass(model, "the", b"teacher's")
+    found = {c.text: c.probability for c in run(next_character(model, "the teacher'"), model)}
+    assert found["s"] <= (letter + ended) / (within + ended) + 2e-3
+    assert found["s"] >= letter / (within + ended) - 2e-3
+    assert found[" "] > 0
+    assert found[" "] <= ended / (within + ended) + 2e-3
+
+
+def test_behind_a_plural_s_an_apostrophe_ends_the_word():
+    folder = Path(__file__).parents[3] / "checkpoints" / "everyday-lstm"
+    model = load_checkpoint(folder)
+    found = {c.text: c.probability for c in run(next_character(model, "I saw the dogs'"), model)}
+    assert found[" "] > 0.5 > found["s"]
+    found = {c.text: c.probability for c in run(next_character(model, "I don'"), model)}
+    assert found["t"] > 0.9
 
 
 def test_behind_a_word_comes_a_space_a_mark_or_the_end():
