@@ -142,6 +142,8 @@ def evaluate(
             fail("several checkpoints are measured together with --ensemble, or one at a time")
         if not online and (tune or statistics or online_set):
             fail("--tune, --statistics and --online-set go with --online")
+        if online and lines:
+            fail("--online reads on from line to line, and --lines lets every line begin anew")
         if picture or card:
             require("matplotlib")
         if picture and picture.suffix.lower() != ".png":

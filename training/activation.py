@@ -2,8 +2,9 @@
 
 Their L2 norms are means of squares here, as in the authors' own program, so that the weights do
 not depend on the sizes. Both act on the output layer's input: there the two papers' last hidden
-vector stands where no projection follows it. Dropout there is locked, so that what it drops of the
-temporal penalty is made up for by what it scales up.
+vector stands where no projection follows it. A recurrent network's dropout there is locked, so that
+what it drops of the temporal penalty is made up for by what it scales up; a Transformer's is drawn
+for each position, and the penalty counts its changes too.
 """
 
 from torch import Tensor

@@ -229,7 +229,9 @@ def _limits(model: LanguageModel) -> str:
         "other languages, expect worse figures than these.",
         "It is fluent, not truthful: it continues texts as its corpora would, their mistakes and "
         "prejudices included, and may repeat passages of them.",
-        "The validation files chose the best weights, so that their figures flatter a little.",
+        "The validation files chose the best weights"
+        + (" and the temperature" if "calibration" in model.details else "")
+        + ", so that their figures flatter a little.",
     ]
     if model.tokenizer.unk_id is not None:
         limits.append(

@@ -123,16 +123,17 @@ def prepare(
     return Dataset(tokens, np.load(starts_path), tokenizer.bos_id)
 
 
-def concatenate(datasets: Sequence[Dataset], folder: Path) -> Dataset:
-    """Join corpora of one tokenizer into one, on disk."""
+def concatenate(datasets: Sequence[Dataset], folder: Path, *, write: bool = True) -> Dataset:
+    """Join corpora of one tokenizer into one, on disk; or open what another process has joined."""
     if len(datasets) == 1:
         return datasets[0]
     path = folder / "joined.tokens"
-    # Never written in place: a run that has the old file mapped would die of a shrunk one.
-    with (unfinished := path.with_suffix(".part")).open("wb") as file:
-        for dataset in datasets:
-            dataset.tokens.tofile(file)
-    unfinished.replace(path)
+    if write:
+        # Never in place: a run that has the old file mapped would die of a shrunk one.
+        with (unfinished := path.with_suffix(".part")).open("wb") as file:
+            for dataset in datasets:
+                dataset.tokens.tofile(file)
+        unfinished.replace(path)
     offsets = np.cumsum([0, *(len(dataset) for dataset in datasets)])
     starts = [d.starts[:-1] + offset for d, offset in zip(datasets, offsets[:-1], strict=True)]
     tokens = np.memmap(path, dtype=datasets[0].tokens.dtype, mode="r")

@@ -197,7 +197,9 @@ def main(
                 given = other_histories(documents, drawn[following])
                 name += f" after {data_name(following)}"
                 sets.append(collect(model, texts, given, name=name, related=False))
-    best, _ = fit(sets, most_cost=most_cost)
+    best, lowest = fit(sets, most_cost=most_cost)
+    if lowest == float("inf"):
+        typer.echo(f"none costs at most {most_cost:.1%}: these are the least shares", err=True)
     typer.echo(f"{best}\n\nperplexity per word: without, with these strengths, with today's")
     with torch.no_grad():
         for group in sets:

@@ -51,7 +51,8 @@ class _FusedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_features, grad_weight, grad_bias = ctx.saved_tensors
         scale = grads[0]
-        if float(scale) != 1.0:
+        # What is on a GPU isn't asked: that would wait for it.
+        if scale.device.type != "cpu" or float(scale) != 1.0:
             return grad_features * scale, grad_weight * scale, grad_bias * scale, None, None
         return grad_features, grad_weight, grad_bias, None, None
 

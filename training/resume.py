@@ -67,7 +67,9 @@ def load_training_state(
     torch.set_rng_state(tensors["random"])
     if "random_cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random_cuda"])
-    return _carried(groups.get("state", {}), average.weights[0].device), numbers
+    device = average.weights[0].device
+    carried = {name: tensor.to(device) for name, tensor in groups.get("state", {}).items()}
+    return state_of(carried) if carried else None, numbers
 
 
 def state_tensors(state: BatchState) -> dict[str, Tensor]:
@@ -78,10 +80,8 @@ def state_tensors(state: BatchState) -> dict[str, Tensor]:
     return {f.name: getattr(state, f.name) for f in fields(state)}
 
 
-def _carried(parts: dict[str, Tensor], device: torch.device) -> BatchState | None:
-    if not parts:
-        return None
-    parts = {name: tensor.to(device) for name, tensor in parts.items()}
+def state_of(parts: dict[str, Tensor]) -> BatchState:
+    """Return the state of these tensors; see `state_tensors`."""
     if "keys" in parts:
         return TransformerState(**parts)
     return RecurrentState(tuple(parts[str(i)] for i in range(len(parts))))

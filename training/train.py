@@ -80,13 +80,14 @@ def train(
         with processes.main_first():
             resuming = resume or not processes.main
             run.mkdir(parents=True, exist_ok=True)
-            _check_run(recipe, run, resume=resuming)
+            _check_run(recipe, run, resume=resuming, write=processes.main)
             tokenizer = _tokenizer(recipe, corpus, run / "tokenizer.json", console, reuse=resuming)
             parts = _prepare(corpus.train, tokenizer, run, console)
             names = _names(corpus.valid)
             valid = dict(zip(names, _prepare(corpus.valid, tokenizer, run, console), strict=True))
             _check_corpus(run / "corpus.json", corpus, [*parts, *valid.values()], resume=resuming)
-            dataset = concatenate(_repeated(recipe, corpus.train, parts), run / "data")
+            repeated = _repeated(recipe, corpus.train, parts)
+            dataset = concatenate(repeated, run / "data", write=processes.main)
 
         torch.manual_seed(recipe.training.seed)
         sizes = {"vocab_size": tokenizer.vocab_size, "num_ids": tokenizer.num_ids}
@@ -150,7 +151,7 @@ def _repeated(recipe: Recipe, paths: Sequence[Path], parts: Sequence[Dataset]) -
     return [part for part, n in zip(parts, times, strict=True) for _ in range(n)]
 
 
-def _check_run(recipe: Recipe, run: Path, *, resume: bool) -> None:
+def _check_run(recipe: Recipe, run: Path, *, resume: bool, write: bool) -> None:
     """Hold a run folder to one recipe; only its length may change between resumptions."""
     path, values = run / "recipe.json", recipe.to_values()
     if resume:
@@ -168,12 +169,12 @@ def _check_run(recipe: Recipe, run: Path, *, resume: bool) -> None:
                     raise ValueError(f"{run} was begun with {table}.{name} = {old!r}, not {new!r}")
     elif (run / "state.safetensors").exists():
         raise ValueError(f"{run} holds a run already: give --resume, or remove the folder")
-    write_text(path, json.dumps(values, indent=2) + "\n")
+    if write:
+        write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 _MAY_CHANGE = {
-    ("training", name)
-    for name in ("epochs", "patience", "validate_every", "validate_tokens", "save_every", "storage")
+    ("training", name) for name in ("epochs", "patience", "validate_every", "save_every", "storage")
 }
 
 
@@ -224,9 +225,9 @@ def _prepare(
 def _names(paths: Sequence[Path]) -> list[str]:
     """Return a name for each file, its folder's and its own, and a number where that is taken."""
     names: list[str] = []
-    for path in paths:
-        name = data_name(path)
-        taken = sum(other.partition(" ")[0] == name for other in names)
+    plain = [data_name(path) for path in paths]
+    for i, name in enumerate(plain):
+        taken = plain[:i].count(name)
         names.append(f"{name} ({taken + 1})" if taken else name)
     return names
 

@@ -20,7 +20,7 @@ from training.loss import fused_cross_entropy
 from training.optimizer import AveragedWeights, build_optimizer
 from training.processes import Processes
 from training.recipe import Recipe
-from training.resume import load_training_state, save_training_state, state_tensors
+from training.resume import load_training_state, save_training_state, state_of, state_tensors
 from training.sampled_softmax import CandidateSampler, sampled_cross_entropy
 from training.schedule import first_moment_decay, learning_rate
 
@@ -139,8 +139,10 @@ class Trainer:
         self.progress = Progress(**numbers)
         if self.processes.count > 1:
             if self._carried is not None:
-                rows = torch.arange(self._carried.batch_size)
-                self._carried = self._carried.select(rows[self.processes.share(len(rows))])
+                # Not by `select`, which trims: what is gathered again must have equal shapes.
+                rows = self.processes.share(self._carried.batch_size)
+                parts = state_tensors(self._carried)
+                self._carried = state_of({name: part[rows] for name, part in parts.items()})
             torch.manual_seed(self._seed_of_process())
 
     @property

@@ -73,6 +73,8 @@ def history_metrics(
     documents = draw_documents(path, lines=lines, seed=seed)
     texts = [line for document in documents for line in document]
     words = np.array([max(1, len(text.split())) for text in texts], dtype=np.float64)
+    # Lines of a document are alike, so that what was drawn are documents.
+    starts = np.cumsum([0, *map(len, documents[:-1])])
     kinds = {
         "alone": [""] * len(texts),
         "with_history": histories(documents),
@@ -92,7 +94,11 @@ def history_metrics(
     carried = [_carried(model.tokenizer, document) for document in documents]
     nats["carried"] = [value for part in run_all(carried, model) for value in part]
     return {
-        f"perplexity_of_lines_{kind}": _perplexity(np.array(values), words, _DEFINITIONS[kind])
+        f"perplexity_of_lines_{kind}": _perplexity(
+            np.add.reduceat(values, starts),
+            np.add.reduceat(words, starts),
+            f"{_DEFINITIONS[kind]}; {len(values):,} lines",
+        )
         for kind, values in nats.items()
         if values
     }

@@ -96,3 +96,7 @@ def test_joining_keeps_documents_apart_and_spares_who_reads_the_old_file(
     assert len(other) == 24
     assert joined.tokens.tolist() == [*one.tokens.tolist()] * 2  # still mapped, still whole
     assert concatenate([one], tmp_path / "data") is one
+    written = (tmp_path / "data" / "joined.tokens").stat()
+    opened = concatenate([one, one, one], tmp_path / "data", write=False)
+    assert opened.tokens.tolist() == other.tokens.tolist()
+    assert (tmp_path / "data" / "joined.tokens").stat().st_ino == written.st_ino

@@ -17,6 +17,8 @@ from models.networks import build_network, network_config
 from tests.training.conftest import tiny_recipe
 from training.dataset import prepare
 from training.journal import read_log
+from training.processes import Processes
+from training.resume import state_tensors
 from training.train import Corpus, train
 from training.trainer import Trainer
 
@@ -124,6 +126,23 @@ def test_a_loss_that_is_no_number_stops_the_run_and_spares_what_was_saved(tmp_pa
     with pytest.raises(FloatingPointError, match="step 4"):
         trainer.run(Notes())
     assert trainer.state_path.read_bytes() == saved
+
+
+@pytest.mark.parametrize("kind", ["lstm", "transformer"])
+def test_each_of_two_processes_resumes_its_streams_in_the_same_shape(tmp_path, datasets, kind):
+    recipe = tiny_recipe(kind, segment_length=4, state_reset=0.3)
+    alone = _trainer(recipe, datasets, tmp_path)
+    alone.run(Notes(), stop=_stop_behind(alone, 3))
+    found = []
+    for rank in (0, 1):
+        part = _trainer(recipe, datasets, tmp_path)
+        part.processes = Processes(rank, 2)
+        part.resume()
+        found.append(state_tensors(part._carried))
+    for name, whole in state_tensors(alone._carried).items():
+        one, other = (parts[name] for parts in found)
+        assert one.shape == other.shape
+        assert torch.equal(torch.cat((one, other)), whole)
 
 
 def test_a_corpus_shorter_than_a_step_is_refused(tmp_path, datasets):

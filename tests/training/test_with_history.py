@@ -142,7 +142,7 @@ def test_a_fit_is_better_and_keeps_to_what_it_may_cost(tokenizers):
 def test_commands(blocks, checkpoint):
     folder, _ = checkpoint
     options = ["evaluate", str(folder), "--data", str(blocks), "--sample", "0", "--history", "6"]
-    result = CliRunner().invoke(app, options)
+    result = CliRunner().invoke(app, options, env={"COLUMNS": "120"})
     assert result.exit_code == 0, result.output
     for title in ("each line alone", "the lines before it as history", "carried"):
         assert title in " ".join(result.stdout.split()), result.stdout
