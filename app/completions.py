@@ -45,6 +45,10 @@ def encode_prompts(
     tokens = sum(len(prompt.token_ids) for prompt in prompts)
     if tokens > most_tokens:
         raise InvalidRequestError("prompt", f"must have at most {most_tokens} tokens in all")
+    if query.echo and query.logprobs is not None and tokens * query.n > most_tokens:
+        message = f"must be at most {most_tokens // tokens}: with echo and logprobs, the prompts' "
+        message += f"{tokens} tokens times n must be at most {most_tokens}"
+        raise InvalidRequestError("n", message)
     best_of = query.best_of or query.n
     if best_of < query.n:
         raise InvalidRequestError("best_of", "must be at least n")

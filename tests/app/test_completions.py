@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from app.completions import Completer, encode_prompts
 from app.schemas.openai import CompletionRequest
 from app.token_texts import TokenTexts
+from models.errors import InvalidRequestError
 from models.forward import run
 from models.language_model import LanguageModel
 from tests.app.conftest import SUBWORD
@@ -61,3 +62,14 @@ def test_a_long_prompt_is_described_away_from_the_event_loop(
     assert threads["begin"]
     assert threads["next"]
     assert not threads["begin"] & threads["next"]
+
+
+def test_what_an_echo_takes_is_bounded_for_all_completions_together(models: Models):
+    model = models[SUBWORD]
+    most = {"most_tokens": 100, "most_sequences": 10}
+    options = {"prompt": [[5] * 30, [6] * 20], "n": 2, "logprobs": 1}
+    for asked in ({"echo": True}, {"n": 3}, {"logprobs": None, "echo": True, "n": 3}):
+        assert encode_prompts(model, CompletionRequest(**options | asked), **most)
+    with pytest.raises(InvalidRequestError, match="n: must be at most 2") as caught:
+        encode_prompts(model, CompletionRequest(**options | {"n": 3, "echo": True}), **most)
+    assert caught.value.field == "n"

@@ -269,6 +269,7 @@ def test_models_are_listed(ask: openai.OpenAI):
         ({"prompt": {"text": "a"}}, "prompt"),
         ({"prompt": ["a"] * 200, "n": 2}, "n"),
         ({"prompt": [[1] * 20_000] * 2}, "prompt"),
+        ({"prompt": [[1] * 17_000], "n": 2, "echo": True, "logprobs": 0}, "n"),
         ({"n": 2, "best_of": 1}, "best_of"),
         ({"best_of": 2, "stream": True}, "best_of"),
         ({"stop": [""]}, "stop.0"),
