@@ -41,10 +41,13 @@ def encode_prompts(
     Raises:
         InvalidRequestError: They ask for too much, or for tokens that there are not.
     """
-    prompts = [_encode(model.tokenizer, prompt) for prompt in query.prompts]
-    tokens = sum(len(prompt.token_ids) for prompt in prompts)
-    if tokens > most_tokens:
-        raise InvalidRequestError("prompt", f"must have at most {most_tokens} tokens in all")
+    prompts = []
+    tokens = 0
+    for prompt in query.prompts:
+        prompts.append(_encode(model.tokenizer, prompt))
+        tokens += len(prompts[-1].token_ids)
+        if tokens > most_tokens:
+            raise InvalidRequestError("prompt", f"must have at most {most_tokens} tokens in all")
     if query.echo and query.logprobs is not None and tokens * query.n > most_tokens:
         message = f"must be at most {most_tokens // tokens}: with echo and logprobs, the prompts' "
         message += f"{tokens} tokens times n must be at most {most_tokens}"

@@ -73,3 +73,18 @@ def test_what_an_echo_takes_is_bounded_for_all_completions_together(models: Mode
     with pytest.raises(InvalidRequestError, match="n: must be at most 2") as caught:
         encode_prompts(model, CompletionRequest(**options | {"n": 3, "echo": True}), **most)
     assert caught.value.field == "n"
+
+
+def test_prompts_beyond_the_bound_are_not_read(models: Models, monkeypatch):
+    model = models[SUBWORD]
+    encoded = []
+    encode = type(model.tokenizer).encode
+    monkeypatch.setattr(
+        model.tokenizer,
+        "encode",
+        lambda text: encoded.append(text) or encode(model.tokenizer, text),
+    )
+    query = CompletionRequest(prompt=["a" * 60, "b" * 60, "c" * 60, "d" * 60])
+    with pytest.raises(InvalidRequestError, match="at most 100 tokens"):
+        encode_prompts(model, query, most_tokens=100, most_sequences=10)
+    assert encoded == ["a" * 60, "b" * 60]
