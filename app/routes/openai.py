@@ -26,7 +26,7 @@ from app.schemas.openai import (
 from app.schemas.requests import ModelName
 from app.settings import Settings
 from app.streaming import stream_events
-from app.wire import Answer
+from app.wire import Answer, long_answer
 from models.completion import Completion
 from models.language_model import LanguageModel
 
@@ -88,7 +88,8 @@ def openai_routes(settings: Settings, registry: Registry, driver: Driver) -> API
 
         if not query.stream:
             completions = await while_connected(request, start())
-            return Answer(await asyncio.to_thread(completer.answer, completions))
+            answer = await asyncio.to_thread(completer.answer, completions)
+            return await long_answer(answer, "choices")
 
         def data(event: Event) -> bytes:
             return b"".join(map(_data, completer.chunks(event)))
