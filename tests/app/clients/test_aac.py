@@ -23,6 +23,12 @@ from tests.models.test_next_word_prefix import begun_mass
 
 Models = dict[str, LanguageModel]
 PAGE = "https://keyboard.example"
+# What OpenAI's client for JavaScript asks leave for.
+SENT = {
+    "access-control-request-headers": "authorization,content-type,x-stainless-arch,"
+    "x-stainless-lang,x-stainless-os,x-stainless-package-version,x-stainless-retry-count,"
+    "x-stainless-runtime,x-stainless-runtime-version,x-stainless-timeout"
+}
 
 
 @pytest.mark.parametrize(
@@ -163,10 +169,17 @@ def test_pages_of_other_origins_are_refused_unless_allowed(client: TestClient, m
         assert answer.json()["words"]
         assert answer.headers["x-request-id"]
         preflight = allowed.options(
-            "/v1/completions", headers=ask | {"access-control-request-method": "POST"}
+            "/v1/completions", headers=ask | {"access-control-request-method": "POST"} | SENT
         )
         assert preflight.status_code == 200
         assert preflight.headers["access-control-allow-origin"] == PAGE
+        granted = preflight.headers["access-control-allow-headers"].lower()
+        assert {*re.split(", *", granted)} == {*SENT["access-control-request-headers"].split(",")}
+        assert "access-control-allow-credentials" not in preflight.headers
+        stranger = ask | SENT | {"origin": "https://other.example"}
+        refused = allowed.options("/v1/completions", headers=stranger)
+        assert refused.status_code == 400
+        assert "access-control-allow-origin" not in refused.headers
         other = allowed.get("/word/predict", headers={"origin": "https://other.example"})
         assert "access-control-allow-origin" not in other.headers
     with TestClient(create_app(Settings(models_dir=models_dir, cors_origins="*"))) as anybody:
