@@ -322,6 +322,9 @@ def test_what_is_null_or_unknown_is_as_if_left_out(ask: openai.OpenAI):
         extra_body=dict.fromkeys(nulls) | {"something": [1]},
     )  # fmt: skip
     assert odd.choices == plain.choices
+    options = {"model": SUBWORD, "prompt": "we", "temperature": 0, "stream": True}
+    within = ask.completions.create(**options, stream_options={"include_usage": None})
+    assert "".join(chunk.choices[0].text for chunk in within) == plain.choices[0].text
     assert plain.usage.completion_tokens <= 16
 
 
