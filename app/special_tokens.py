@@ -5,11 +5,11 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 
 from models.tokenizers import Tokenizer
 from models.tokenizers.joined import JOIN
+from models.tokenizers.remembered import remembered
 
 _UTF8 = codecs.getincrementaldecoder("utf-8")
 _LINE_BREAK = r"\r\n|[\r\n]"
@@ -40,7 +40,7 @@ class Prompt:
     parts: list[str]
 
 
-@lru_cache(maxsize=64)
+@remembered(1)
 def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
     """Look the names up in the tokenizer's vocabulary."""
     vocabulary: dict[str, int] = json.loads(tokenizer.to_json())["model"]["vocab"]

@@ -1,13 +1,15 @@
 """Prompts as they are read: which token stands for which part of the text."""
 
+import gc
 import time
+import weakref
 from itertools import pairwise
 
 import pytest
 
-from app.special_tokens import encode_prompt
+from app.special_tokens import encode_prompt, special_tokens
 from models.language_model import LanguageModel
-from models.tokenizers import Tokenizer
+from models.tokenizers import Tokenizer, train_tokenizer
 from tests.app.conftest import SUBWORD, WORD
 
 Models = dict[str, LanguageModel]
@@ -60,3 +62,13 @@ def test_a_long_word_is_read_in_linear_time(models: Models):
     assert time.thread_time() - encoded < 8 * (encoded - started)
     assert "".join(prompt.parts) == text
     assert len(prompt.parts) == 3 * len(text) + 1  # the end of the word
+
+
+def test_a_tokenizer_that_is_no_longer_used_is_freed():
+    tokenizer = train_tokenizer("word", ["we sold coffee"], vocab_size=10)
+    assert special_tokens(tokenizer) is special_tokens(tokenizer)
+    assert encode_prompt(tokenizer, "<unk></s>").token_ids == [tokenizer.unk_id, tokenizer.eos_id]
+    alive = weakref.ref(tokenizer)
+    del tokenizer
+    gc.collect()
+    assert alive() is None
