@@ -13,6 +13,7 @@ from models.errors import InvalidRequestError
 from models.forward import Program, side_by_side
 from models.language_model import LanguageModel
 from models.sampling import Filters
+from models.tokenizers import Tokenizer
 
 JSON = dict[str, Any]
 _SEEDS = 1 << 64
@@ -26,6 +27,11 @@ class Event:
     read: Sequence[TokenChoice] = ()
     piece: Piece | None = None
 
+    @property
+    def tokens(self) -> Sequence[TokenChoice]:
+        """What is to be told of."""
+        return self.read if self.piece is None else self.piece.tokens
+
 
 def encode_prompts(
     model: LanguageModel, query: CompletionRequest, *, most_tokens: int, most_sequences: int
@@ -35,17 +41,17 @@ def encode_prompts(
     Raises:
         InvalidRequestError: They ask for too much, or for tokens that there are not.
     """
-    tokenizer = model.tokenizer
     prompts = []
+    tokens = 0
     for prompt in query.prompts:
-        if isinstance(prompt, str):
-            prompts.append(encode_prompt(tokenizer, prompt))
-            continue
-        if max(prompt) >= tokenizer.num_ids:
-            raise InvalidRequestError("prompt", f"must be token ids below {tokenizer.num_ids}")
-        prompts.append(Prompt(decode_prompt(tokenizer, prompt), prompt, []))
-    if sum(len(prompt.token_ids) for prompt in prompts) > most_tokens:
-        raise InvalidRequestError("prompt", f"must have at most {most_tokens} tokens in all")
+        prompts.append(_encode(model.tokenizer, prompt))
+        tokens += len(prompts[-1].token_ids)
+        if tokens > most_tokens:
+            raise InvalidRequestError("prompt", f"must have at most {most_tokens} tokens in all")
+    if query.echo and query.logprobs is not None and tokens * query.n > most_tokens:
+        message = f"must be at most {most_tokens // tokens}: with echo and logprobs, the prompts' "
+        message += f"{tokens} tokens times n must be at most {most_tokens}"
+        raise InvalidRequestError("n", message)
     best_of = query.best_of or query.n
     if best_of < query.n:
         raise InvalidRequestError("best_of", "must be at least n")
@@ -55,6 +61,14 @@ def encode_prompts(
         message = f"must be at most {most_sequences} completions in all, prompts times completions"
         raise InvalidRequestError("best_of" if query.best_of else "n", message)
     return prompts
+
+
+def _encode(tokenizer: Tokenizer, prompt: str | list[int]) -> Prompt:
+    if isinstance(prompt, str):
+        return encode_prompt(tokenizer, prompt)
+    if max(prompt) >= tokenizer.num_ids:
+        raise InvalidRequestError("prompt", f"must be token ids below {tokenizer.num_ids}")
+    return Prompt(decode_prompt(tokenizer, prompt), prompt, [])
 
 
 def _bias(model: LanguageModel, query: CompletionRequest) -> dict[int, float]:
@@ -134,16 +148,15 @@ class Completer:
             results = completion.results
             if len(results) > query.n:
                 results = sorted(results, key=lambda result: -result.mean_log_prob)[: query.n]
+            before, echoed, written = self._echo(i, completion.prompt)
             for result in results:
-                written = self._begin(i)
-                before, logprobs = self._echo(written, completion.prompt)
                 text = before + result.text
-                _extend(logprobs, self._logprobs(written, result.tokens, most=len(text)))
+                logprobs = self._logprobs(written.copy(), result.tokens, most=len(text))
                 choices.append(
                     {
                         "index": len(choices),
                         "text": text,
-                        "logprobs": logprobs,
+                        "logprobs": _joined(echoed, logprobs),
                         "finish_reason": result.finish_reason,
                     }
                 )
@@ -154,9 +167,9 @@ class Completer:
         query = self._query
         if event.piece is None:
             indexes = range(event.prompt * query.n, (event.prompt + 1) * query.n)
-            self._written |= {index: self._begin(event.prompt) for index in indexes}
-            echoes = [(index, *self._echo(self._written[index], event.read)) for index in indexes]
-            return [self._chunk(*echo, None) for echo in echoes if query.echo]
+            before, echoed, written = self._echo(event.prompt, event.read)
+            self._written |= {index: written.copy() for index in indexes}
+            return [self._chunk(index, before, echoed, None) for index in indexes if query.echo]
         piece = event.piece
         index = event.prompt * query.n + piece.index
         written = self._written[index]
@@ -182,13 +195,9 @@ class Completer:
             "total_tokens": given + generated,
         }
 
-    def _begin(self, i: int) -> "_Written":
-        texts = TokenTexts(self._model.tokenizer)
-        return _Written(self._prompts[i], texts)
-
-    def _echo(self, written: "_Written", read: Sequence[TokenChoice]) -> tuple[str, JSON | None]:
-        """Return the prompt and its tokens, and get ready for what comes behind it."""
-        prompt = written.prompt
+    def _echo(self, i: int, read: Sequence[TokenChoice]) -> tuple[str, JSON | None, "_Written"]:
+        """Return a prompt and its tokens, for all its choices, and where each goes on from."""
+        prompt, written = self._prompts[i], _Written(TokenTexts(self._model.tokenizer))
         logprobs: JSON | None = None
         if self._query.logprobs is not None:
             logprobs = self._logprobs(written, read, parts=prompt.parts)
@@ -196,7 +205,7 @@ class Completer:
                 written.texts.read(prompt.token_ids)
         text = prompt.text if self._query.echo else ""
         written.offset = len(text)
-        return text, logprobs
+        return text, logprobs, written
 
     def _logprobs(
         self,
@@ -236,9 +245,11 @@ class Completer:
 class _Written:
     """How far the text of one choice is."""
 
-    prompt: Prompt
     texts: TokenTexts
     offset: int = 0
+
+    def copy(self) -> "_Written":
+        return _Written(self.texts.copy(), self.offset)
 
 
 def _top(
@@ -252,7 +263,8 @@ def _top(
     return top
 
 
-def _extend(logprobs: JSON | None, more: JSON | None) -> None:
-    if logprobs is not None and more is not None:
-        for name, values in more.items():
-            logprobs[name] += values
+def _joined(logprobs: JSON | None, more: JSON | None) -> JSON | None:
+    """Return new lists; the first ones belong to other choices too."""
+    if logprobs is None or more is None:
+        return None
+    return {name: [*values, *more[name]] for name, values in logprobs.items()}

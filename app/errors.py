@@ -50,7 +50,7 @@ _LONGEST_FIELD = 100  # characters; the name of an unknown field is the client's
 
 
 class MalformedBodyError(NextwordError):
-    """The body is not JSON, or not valid Unicode."""
+    """The body is not JSON, or it or the query is not valid Unicode."""
 
 
 class UnauthorizedError(NextwordError):

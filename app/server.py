@@ -15,6 +15,7 @@ import structlog
 import uvicorn
 
 from app.application import create_app
+from app.keys import load_keys
 from app.logs import configure_logging
 from app.protocol import ConnectionBounds, protocol
 from app.settings import Settings
@@ -133,6 +134,7 @@ def serve(settings: Settings) -> None:
 
 
 def _serve_with_workers(settings: Settings) -> None:
+    load_keys(settings)  # raises what each worker would, while the command line can still say it
     sockets = bind(settings.host, settings.port)
     port = sockets[0].getsockname()[1]
     log.info("serving", host=settings.host, port=port, workers=settings.workers)

@@ -7,6 +7,7 @@ finds everything where it was.
 import asyncio
 import itertools
 import os
+import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from mmap import mmap
@@ -121,7 +122,8 @@ class Siblings:
         self._slots = shared.slots
         self._handlers: dict[str, Handler] = {}
         self._waiting: dict[int, tuple[set[int], list[Message], asyncio.Event]] = {}
-        self._ids = itertools.count()
+        # From anywhere: an answer that was meant for one whose place this is must match none.
+        self._ids = itertools.count(secrets.randbits(48))
         self._tasks: set[asyncio.Task[None]] = set()
         self._metrics: Metrics | None = None
         # What those counted whose place this one takes.

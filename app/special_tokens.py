@@ -1,14 +1,17 @@
 """The tokens that stand for no text: their names, and prompts in which a name is the token."""
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 
 from models.tokenizers import Tokenizer
+from models.tokenizers.joined import JOIN
+from models.tokenizers.remembered import remembered
 
+_UTF8 = codecs.getincrementaldecoder("utf-8")
 _LINE_BREAK = r"\r\n|[\r\n]"
 
 
@@ -37,7 +40,7 @@ class Prompt:
     parts: list[str]
 
 
-@lru_cache(maxsize=64)
+@remembered(1)
 def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
     """Look the names up in the tokenizer's vocabulary."""
     vocabulary: dict[str, int] = json.loads(tokenizer.to_json())["model"]["vocab"]
@@ -103,13 +106,12 @@ def _encode(tokenizer: Tokenizer, text: str) -> Iterator[tuple[int, int]]:
     """Yield each token of natural text, and the offset behind its last character."""
     encoding = tokenizer.encode(text)
     for word in encoding.words:
-        written = b""
+        decoder = _UTF8("replace")
+        end = word.start
         for index in range(word.first, word.last):
             token_id = encoding.token_ids[index]
-            written += tokenizer.pieces[token_id]
-            end = word.end
-            if index + 1 < word.last:
-                # A character that has only begun belongs to the token that ends it.
-                length = len(tokenizer.surface(written).rstrip("\ufffd"))
-                end = min(word.start + length, end)
-            yield token_id, end
+            # A character that has only begun belongs to the token that ends it; a join mark is
+            # none, and one that the text itself holds is written as two, of which one counts.
+            written = decoder.decode(tokenizer.pieces[token_id])
+            end += len(written) - written.count(JOIN)
+            yield token_id, min(end, word.end) if index + 1 < word.last else word.end

@@ -48,10 +48,13 @@ async def stream_text(request: Request, start: Callable[[OnText], Awaitable[JSON
     def start_telling(tell: Callable[[tuple[int, str]], None]) -> Awaitable[JSON]:
         return start(lambda index, text: tell((index, text)))
 
+    async def write(word: tuple[int, str]) -> bytes:
+        return _event("text", {"index": word[0], "text": word[1]})
+
     return await stream_events(
         request,
         start_telling,
-        write=lambda word: _event("text", {"index": word[0], "text": word[1]}),
+        write=write,
         write_end=lambda answer: _event("done", answer),
         write_error=lambda error, request_id: _event("error", problem(error, request_id)),
     )
@@ -61,7 +64,7 @@ async def stream_events(
     request: Request,
     start: Callable[[Callable[[T], None]], Awaitable[R]],
     *,
-    write: Callable[[T], bytes],
+    write: Callable[[T], Awaitable[bytes]],
     write_end: Callable[[R], bytes],
     write_error: Callable[[Exception, str], bytes],
 ) -> EventStream:
@@ -90,7 +93,7 @@ async def stream_events(
         thing = first
         try:
             while thing is not None:
-                yield write(thing[0])
+                yield await write(thing[0])
                 thing = await told.get()
             yield write_end(await work)
         except Exception as error:  # the status is sent: all that is left is to say so

@@ -1,16 +1,20 @@
 """What each token of a row adds to its text."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from copy import copy
 
 from app.special_tokens import special_ids
 from models.tokenizers import Tokenizer
 
-_MOST_TOKENS = 64  # of the line so far, enough to see what the next token joins on to
-_UNSETTLED = "\ufffd\x01"  # characters that have only begun, and join marks
+_MOST_TOKENS = 64  # of the line so far; a quarter are enough to see what the next joins on to
+_UNSETTLED = ("\ufffd", "\x01")  # a character that has only begun, or a join mark
 
 
 class TokenTexts:
-    """Goes along a row of tokens, and says how each reads in its place."""
+    """Goes along a row of tokens, and says how each reads in its place.
+
+    Each takes the same time, however long the row is, and the word under way.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Begin at the start of a text."""
@@ -18,18 +22,18 @@ class TokenTexts:
         self._names = special_ids(tokenizer)
         self._ends = (tokenizer.bos_id, tokenizer.eos_id)
         self._line: list[int] = []
-        self._start = 0  # of the word under way in it
         self._length = 0  # characters of the line that were told
 
-    def read(self, token_ids: Iterable[int]) -> None:
-        """Go on behind ``token_ids``; cheaper than `next` for each."""
-        line: list[int] = []
-        for token_id in token_ids:
-            line = [] if token_id in self._ends else [*line[-_MOST_TOKENS:], token_id]
-        self._line = line
-        ends = [i for i, token_id in enumerate(line) if self._tokenizer.is_word_end[token_id]]
-        self._start = ends[-1] + 1 if ends else 0
-        self._length = len(self._settled(line))
+    def copy(self) -> "TokenTexts":
+        """Return another that goes on from here by itself."""
+        other = copy(self)
+        other._line = self._line.copy()
+        return other
+
+    def read(self, token_ids: Sequence[int]) -> None:
+        """Go on behind ``token_ids``, of which only the last ones count."""
+        for token_id in token_ids[-_MOST_TOKENS:]:
+            self.next(token_id)
 
     def of(self, token_id: int) -> str:
         """Return how a token would read here; stays where it is."""
@@ -43,20 +47,28 @@ class TokenTexts:
         A character that takes several tokens is added by the last of them.
         """
         if token_id in self._ends:
-            self._line, self._start, self._length = [], 0, 0
+            self._line, self._length = [], 0
             return self._names[token_id]
         self._line.append(token_id)
         text = self._settled(self._line)
         added = text[self._length :]
-        self._length = len(text)
-        if self._tokenizer.is_word_end[token_id]:
-            if len(self._line) > _MOST_TOKENS:
-                self._line = self._line[self._start :]
-                self._length = len(self._settled(self._line))
-            self._start = len(self._line)
+        self._length = max(self._length, len(text))
+        if len(self._line) > _MOST_TOKENS:
+            self._cut()
         return added
 
+    def _cut(self) -> None:
+        """Forget the beginning of the line, even if it ends within a word or a character.
+
+        What is left then begins otherwise than it was told, but goes on the same.
+        """
+        untold = len(self._tokenizer.decode(self._line)) - self._length
+        self._line = self._line[-_MOST_TOKENS // 4 :]
+        self._length = len(self._tokenizer.decode(self._line)) - untold
+
     def _settled(self, line: list[int]) -> str:
+        """Return the text of ``line`` that stands, whatever comes behind it."""
         text = self._tokenizer.decode(line)
-        ended = not line or self._tokenizer.is_word_end[line[-1]]
-        return text if ended else text.rstrip(_UNSETTLED)
+        if self._tokenizer.is_word_end[line[-1]] or len(text) <= self._length:
+            return text
+        return text[:-1] if text.endswith(_UNSETTLED) else text

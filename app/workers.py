@@ -34,12 +34,14 @@ class _Place:
     Attributes:
         pid: 0 while nobody has it.
         started: When its worker was, on the monotonic clock.
+        ended: How many workers had it before.
         due: When a worker is to be started.
         pause: Seconds until the next is started, should it die soon.
     """
 
     pid: int = 0
     started: float = 0.0
+    ended: int = 0
     due: float = 0.0
     pause: float = _FIRST_PAUSE
 
@@ -59,9 +61,14 @@ class Supervisor:
         self._shared = Shared(workers)
         self._places = [_Place() for _ in range(workers)]
         self._stopping = 0.0  # when all are to have ended, on the monotonic clock
+        self._served = False  # any worker, ever
 
     def run(self, sockets: list[socket.socket]) -> None:
-        """Keep the workers running until SIGTERM or SIGINT; return when all have ended."""
+        """Keep the workers running until SIGTERM or SIGINT; return when all have ended.
+
+        Raises:
+            SystemExit: Each of them ended before any served, and so would the next ones.
+        """
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         while True:
             now = time.monotonic()
@@ -74,9 +81,20 @@ class Supervisor:
             self._reap()
             if self._stopping and not any(place.pid for place in self._places):
                 return
+            if self._fails():
+                log.error("no worker can serve", reason="each ended before any did")
+                self._send(signal.SIGKILL)
+                raise SystemExit(1)
             if self._stopping and time.monotonic() > self._stopping:
                 log.error("workers killed", reason="they did not end in time")
                 self._send(signal.SIGKILL)
+
+    def _fails(self) -> bool:
+        """Return whether a worker of each place has ended, and none ever served."""
+        slots = self._shared.slots
+        self._served = self._served or any(map(slots.is_alive, range(slots.count)))
+        ended = all(place.ended for place in self._places)
+        return ended and not self._served and not self._stopping
 
     def _idle(self) -> float:
         """Return how many seconds may pass before something is due."""
@@ -121,9 +139,11 @@ class Supervisor:
                     self._ended(index, place, os.waitstatus_to_exitcode(status))
 
     def _ended(self, index: int, place: _Place, status: int) -> None:
+        self._served |= self._shared.slots.is_alive(index)
         self._shared.slots.set_alive(index, False)
         now = time.monotonic()
         lived, pid, place.pid = now - place.started, place.pid, 0
+        place.ended += 1
         if self._stopping:
             return
         if lived >= _LONG_LIFE:

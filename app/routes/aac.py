@@ -6,6 +6,7 @@ The names are those of Imagineville's service, which such keyboards speak with. 
 
 import re
 from typing import Annotated, Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from annotated_types import Ge, Le
 from fastapi import APIRouter, Query, Request, Response
@@ -13,9 +14,9 @@ from fastapi import APIRouter, Query, Request, Response
 from app.ahead import likely_next
 from app.answers import next_word_answer
 from app.connection import peer, while_connected
-from app.direct import DirectRoute
+from app.direct import DirectRoute, Handler
 from app.driver import Driver
-from app.errors import responses
+from app.errors import MalformedBodyError, responses
 from app.registry import Registry
 from app.schemas.aac import CharacterPrediction, WordPrediction
 from app.schemas.bounds import Bounds, Limit
@@ -27,13 +28,41 @@ from models.next_character import next_character
 
 Num = Annotated[int, Ge(1), Limit(Le, "max_top_k")]
 AnyName = Annotated[ModelName | None, Query(description="Name of the model.")]
+_ASCII = bytes(range(128))
 _LEFT = Query(description="What stands before.", examples=["I would like to book a "])
+
+
+class _AACRoute(DirectRoute):
+    """A route whose query is Unicode; `read_json` sees to that where text comes in a body."""
+
+    def get_route_handler(self) -> Handler:
+        """Return what FastAPI calls, behind a look at the query."""
+        handle = super().get_route_handler()
+
+        async def handle_unicode(request: Request) -> Response:
+            request.scope["query_string"] = _escaped(request.scope["query_string"])
+            return await handle(request)
+
+        return handle_unicode
+
+
+def _escaped(query: bytes) -> bytes:
+    """Return a query whose text, bytes that should have been escaped too, is escaped UTF-8.
+
+    Raises:
+        MalformedBodyError: Some of it is not UTF-8. FastAPI would put other characters there.
+    """
+    try:
+        unquote_to_bytes(query).decode()
+    except UnicodeDecodeError:
+        raise MalformedBodyError("The query is not valid Unicode, as escaped UTF-8.") from None
+    return query if query.isascii() else quote_from_bytes(query, safe=_ASCII).encode()
 
 
 def aac_routes(settings: Settings, registry: Registry, driver: Driver) -> APIRouter:
     """Return the routes that such keyboards ask."""
     router = APIRouter(
-        tags=["aac"], route_class=DirectRoute, responses=responses(400, 404, 422, 429, 503)
+        tags=["aac"], route_class=_AACRoute, responses=responses(400, 404, 422, 429, 503)
     )
     bounds = Bounds(settings)
 

@@ -26,7 +26,7 @@ from app.schemas.openai import (
 from app.schemas.requests import ModelName
 from app.settings import Settings
 from app.streaming import stream_events
-from app.wire import Answer
+from app.wire import Answer, long_answer
 from models.completion import Completion
 from models.language_model import LanguageModel
 
@@ -41,6 +41,7 @@ _EVENTS = {
     }
 }
 _DONE = b"data: [DONE]\n\n"
+_MOST_TOKENS = 32  # that are told of in the event loop itself: some milliseconds at the most
 
 
 def openai_routes(settings: Settings, registry: Registry, driver: Driver) -> APIRouter:
@@ -87,11 +88,21 @@ def openai_routes(settings: Settings, registry: Registry, driver: Driver) -> API
 
         if not query.stream:
             completions = await while_connected(request, start())
-            return Answer(await asyncio.to_thread(completer.answer, completions))
+            answer = await asyncio.to_thread(completer.answer, completions)
+            return await long_answer(answer, "choices")
+
+        def data(event: Event) -> bytes:
+            return b"".join(map(_data, completer.chunks(event)))
+
+        async def write(event: Event) -> bytes:
+            if len(event.tokens) > _MOST_TOKENS:
+                return await asyncio.to_thread(data, event)
+            return data(event)
+
         return await stream_events(
             request,
             start,
-            write=lambda event: b"".join(map(_data, completer.chunks(event))),
+            write=write,
             write_end=lambda _: b"".join(map(_data, completer.last_chunks())) + _DONE,
             write_error=lambda error, request_id: _data(stream_error(error, request_id)),
         )

@@ -17,7 +17,7 @@ from app.schemas.requests import GenerateRequest, NextWordRequest, RankRequest, 
 from app.schemas.responses import GenerateResponse, NextWordResponse, RankResponse, ScoreResponse
 from app.settings import Settings
 from app.streaming import stream_text
-from app.wire import Answer
+from app.wire import Answer, long_answer
 from models.errors import InvalidRequestError
 from models.forward import Program
 
@@ -31,6 +31,7 @@ _EVENTS = {
         "example": 'event: text\ndata: {"index":0,"text":" is"}\n\n',
     }
 }
+_MANY = 1000  # predictions: more come only where a whole vocabulary is asked for
 
 
 def question_routes(settings: Settings, registry: Registry, driver: Driver) -> APIRouter:
@@ -57,6 +58,8 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
                 return [next_word_answer(model, question) for question in likely]
 
             driver.read_ahead(model, ahead)
+        if len(answer["predictions"]) > _MANY:
+            return await long_answer(answer, "predictions")
         return Answer(answer)
 
     @router.post("/score", response_model=ScoreResponse, summary="The likelihood of sentences")
@@ -66,7 +69,10 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
         model = registry.get(query.model)
         program, items = score_answer(model, query), query.items
         work = driver.run(model, program, items=items, client=peer(request))
-        return Answer(await while_connected(request, work))
+        answer = await while_connected(request, work)
+        if query.tokens and len(answer["results"]) > 1:
+            return await long_answer(answer, "results")
+        return Answer(answer)
 
     @router.post("/rank", response_model=RankResponse, summary="Alternatives in order")
     @bounds.apply

@@ -49,7 +49,30 @@ OneOrManyStops = Annotated[
 ]
 
 
-class StreamOptions(BaseModel):
+def _tell_of_nulls(schema: dict[str, Any]) -> None:
+    """Let the published schema say what `NullsLeftOut` does: all but the prompt may be null."""
+    about = ("title", "description", "default", "examples")
+    for name, field in schema["properties"].items():
+        if name != "prompt" and {"type": "null"} not in field.get("anyOf", ()):
+            bare = {key: value for key, value in field.items() if key not in about}
+            told = {key: value for key, value in field.items() if key in about}
+            schema["properties"][name] = {"anyOf": [bare, {"type": "null"}], **told}
+
+
+class NullsLeftOut(BaseModel):
+    """A field that is null is as if left out."""
+
+    model_config = ConfigDict(json_schema_extra=_tell_of_nulls)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: field for name, field in value.items() if field is not None}
+
+
+class StreamOptions(NullsLeftOut):
     """How to stream."""
 
     model_config = ConfigDict(strict=True, frozen=True)
@@ -59,25 +82,13 @@ class StreamOptions(BaseModel):
     )
 
 
-def _tell_of_nulls(schema: dict[str, Any]) -> None:
-    """Let the published schema say what `_drop_nulls` does: all but the prompt may be null."""
-    about = ("title", "description", "default", "examples")
-    for name, field in schema["properties"].items():
-        if name != "prompt" and {"type": "null"} not in field.get("anyOf", ()):
-            bare = {key: value for key, value in field.items() if key not in about}
-            told = {key: value for key, value in field.items() if key in about}
-            schema["properties"][name] = {"anyOf": [bare, {"type": "null"}], **told}
-
-
-class CompletionRequest(Request):
+class CompletionRequest(NullsLeftOut, Request):
     """How does this prompt go on, and how likely is each of its tokens?
 
     A field that is null is as if left out; one that is not known here is passed over.
     """
 
-    model_config = ConfigDict(
-        strict=True, extra="ignore", frozen=True, json_schema_extra=_tell_of_nulls
-    )
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
     prompt: AnyPrompt = Field(
         description="A text, several, or token ids, once or several times. Nothing is read before "
@@ -158,13 +169,6 @@ class CompletionRequest(Request):
     stream_options: StreamOptions = Field(
         StreamOptions(), description="For `stream`.", examples=[{"include_usage": True}]
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {name: field for name, field in value.items() if field is not None}
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:

@@ -1,5 +1,7 @@
 """Keyboards that speak Imagineville's API, and pages that ask from a browser."""
 
+import asyncio
+import json
 import math
 import re
 from pathlib import Path
@@ -23,6 +25,12 @@ from tests.models.test_next_word_prefix import begun_mass
 
 Models = dict[str, LanguageModel]
 PAGE = "https://keyboard.example"
+# What OpenAI's client for JavaScript asks leave for.
+SENT = {
+    "access-control-request-headers": "authorization,content-type,x-stainless-arch,"
+    "x-stainless-lang,x-stainless-os,x-stainless-package-version,x-stainless-retry-count,"
+    "x-stainless-runtime,x-stainless-runtime-version,x-stainless-timeout"
+}
 
 
 @pytest.mark.parametrize(
@@ -65,6 +73,40 @@ def test_what_cannot_be_asked_is_a_problem(client: TestClient, params, status):
     assert answer.headers["content-type"] == "application/problem+json"
     if "prefix" not in params:
         assert client.get("/character/predict", params=params).status_code == status
+
+
+def get(client: TestClient, path: str, query: bytes) -> tuple[int, dict]:
+    """Ask with just these bytes as the query, which clients would escape."""
+    sent: list = []
+
+    async def receive() -> dict:
+        await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": query, "headers": []}
+    client.portal.call(client.app, scope, receive, send)
+    return sent[0]["status"], json.loads(b"".join(message["body"] for message in sent[1:]))
+
+
+@pytest.mark.parametrize(
+    "query", [b"left=%ff", b"left=we&prefix=%c3", b"left=%ED%A0%80", b"left=\xe9"]
+)
+@pytest.mark.parametrize("path", ["/word/predict", "/character/predict"])
+def test_text_that_is_not_unicode_is_refused(client: TestClient, path, query):
+    status, problem = get(client, path, query)
+    assert status == 400
+    assert problem["detail"] == "The query is not valid Unicode, as escaped UTF-8."
+
+
+def test_utf8_is_read_as_that_escaped_or_not(client: TestClient):
+    queries = [b"left=d%C3%A9+%2b", "left=dé%20%2B".encode(), b"left=d%c3%83%c2%a9+%2b"]
+    escaped, plain, other = [get(client, "/character/predict", query) for query in queries]
+    assert escaped == plain
+    assert escaped[0] == 200
+    assert escaped != other  # what Latin-1 would make of it
 
 
 def test_characters_over_http(client: TestClient, models: Models):
@@ -163,10 +205,17 @@ def test_pages_of_other_origins_are_refused_unless_allowed(client: TestClient, m
         assert answer.json()["words"]
         assert answer.headers["x-request-id"]
         preflight = allowed.options(
-            "/v1/completions", headers=ask | {"access-control-request-method": "POST"}
+            "/v1/completions", headers=ask | {"access-control-request-method": "POST"} | SENT
         )
         assert preflight.status_code == 200
         assert preflight.headers["access-control-allow-origin"] == PAGE
+        granted = preflight.headers["access-control-allow-headers"].lower()
+        assert {*re.split(", *", granted)} == {*SENT["access-control-request-headers"].split(",")}
+        assert "access-control-allow-credentials" not in preflight.headers
+        stranger = ask | SENT | {"origin": "https://other.example"}
+        refused = allowed.options("/v1/completions", headers=stranger)
+        assert refused.status_code == 400
+        assert "access-control-allow-origin" not in refused.headers
         other = allowed.get("/word/predict", headers={"origin": "https://other.example"})
         assert "access-control-allow-origin" not in other.headers
     with TestClient(create_app(Settings(models_dir=models_dir, cors_origins="*"))) as anybody:

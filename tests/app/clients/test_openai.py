@@ -269,6 +269,7 @@ def test_models_are_listed(ask: openai.OpenAI):
         ({"prompt": {"text": "a"}}, "prompt"),
         ({"prompt": ["a"] * 200, "n": 2}, "n"),
         ({"prompt": [[1] * 20_000] * 2}, "prompt"),
+        ({"prompt": [[1] * 17_000], "n": 2, "echo": True, "logprobs": 0}, "n"),
         ({"n": 2, "best_of": 1}, "best_of"),
         ({"best_of": 2, "stream": True}, "best_of"),
         ({"stop": [""]}, "stop.0"),
@@ -321,6 +322,9 @@ def test_what_is_null_or_unknown_is_as_if_left_out(ask: openai.OpenAI):
         extra_body=dict.fromkeys(nulls) | {"something": [1]},
     )  # fmt: skip
     assert odd.choices == plain.choices
+    options = {"model": SUBWORD, "prompt": "we", "temperature": 0, "stream": True}
+    within = ask.completions.create(**options, stream_options={"include_usage": None})
+    assert "".join(chunk.choices[0].text for chunk in within) == plain.choices[0].text
     assert plain.usage.completion_tokens <= 16
 
 

@@ -254,10 +254,11 @@ def test_keys_that_are_meant_and_missing_are_no_open_door(tmp_path):
     assert not load_keys(Settings())
 
 
-def test_the_service_does_not_start_with_keys_that_cannot_be_used(tmp_path):
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_service_does_not_start_with_keys_that_cannot_be_used(tmp_path, workers):
     arguments = [sys.executable, "-c", "from app.cli import main; main()", "serve"]
     done = subprocess.run(
-        [*arguments, "--models-dir", str(tmp_path)],
+        [*arguments, "--models-dir", str(tmp_path), "--workers", workers, "--port", "0"],
         env={"PATH": "", "PYTHONPATH": ":".join(sys.path), "NEXTWORD_API_KEYS": SECRET_LINE},
         capture_output=True,
         text=True,

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from app.settings import Settings
 from app.threads import available_threads
 from tests.app.conftest import SUBWORD
-from tests.app.operations.running import Load, Running, running
+from tests.app.operations.running import ROOT, Load, Running, running
 
 REQUESTS = "nextword_http_requests_total"
 BODY = {"text": "we sold a hotel", "model": SUBWORD}
@@ -124,6 +126,38 @@ def test_a_port_that_is_taken_is_an_error(models_dir: Path, tmp_path: Path):
         with running(models_dir, tmp_path, *options) as service:
             assert service.process.wait(120) == 2
             assert "Address already in use" in service.log.read_text()
+
+
+SUPERVISED = """
+import os, sys, time
+from app.workers import Supervisor
+
+def work(siblings, sockets):
+    fails = sys.argv[1] == "all" or siblings._index
+    if not fails:
+        siblings._slots.set_alive(siblings._index, True)
+        time.sleep(1)
+        os.kill(os.getppid(), 15)
+        time.sleep(60)
+    raise SystemExit(3)
+
+Supervisor(2, work, shutdown_seconds=5).run([])
+"""
+
+
+@pytest.mark.parametrize(("fail", "status"), [("all", 1), ("one", 0)])
+def test_it_ends_where_no_worker_can_serve_and_goes_on_where_one_does(fail: str, status: int):
+    done = subprocess.run(
+        [sys.executable, "-c", SUPERVISED, fail],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == status, done.stderr
+    assert ("no worker can serve" in done.stdout) == bool(status)
+    assert done.stdout.count("worker started") >= 2
 
 
 @pytest.mark.parametrize(

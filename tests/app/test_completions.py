@@ -1,0 +1,90 @@
+"""What an answer to OpenAI's clients costs, whatever they ask for."""
+
+import threading
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from app.completions import Completer, encode_prompts
+from app.schemas.openai import CompletionRequest
+from app.token_texts import TokenTexts
+from models.errors import InvalidRequestError
+from models.forward import run
+from models.language_model import LanguageModel
+from tests.app.conftest import SUBWORD
+
+Models = dict[str, LanguageModel]
+
+
+def test_a_prompt_is_described_once_for_all_its_completions(models: Models):
+    query = CompletionRequest(
+        prompt="my sister sold coffee, I", n=4, echo=True, logprobs=3, max_tokens=5, seed=1
+    )
+    model = models[SUBWORD]
+    prompts = encode_prompts(model, query, most_tokens=1000, most_sequences=10)
+    completer = Completer(model, query, prompts, name="0")
+    choices = completer.answer(run(completer.program(), model))["choices"]
+    assert len({choice["text"] for choice in choices}) > 1
+    read = len(prompts[0].token_ids)
+    first, *others = [choice["logprobs"]["top_logprobs"] for choice in choices]
+    for other in others:
+        assert all(a is b for a, b in zip(first[:read], other[:read], strict=True))
+    # What comes behind it is each one's own.
+    lengths = [len(choice["logprobs"]["tokens"]) for choice in choices]
+    assert lengths == [read + 5] * 4
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_long_prompt_is_described_away_from_the_event_loop(
+    client: TestClient, models: Models, monkeypatch, stream
+):
+    tokenizer = models[SUBWORD].tokenizer
+    unfinished = [i for i in np.flatnonzero(~tokenizer.is_word_end) if i != tokenizer.eos_id]
+    threads: dict[str, set] = {"begin": set(), "next": set()}
+    begin, go_on = Completer.__init__, TokenTexts.next
+
+    def watched_begin(self, *args, **options) -> None:
+        threads["begin"].add(threading.current_thread())  # the endpoint runs in the event loop
+        begin(self, *args, **options)
+
+    def watched_next(self, token_id: int) -> str:
+        threads["next"].add(threading.current_thread())
+        return go_on(self, token_id)
+
+    monkeypatch.setattr(Completer, "__init__", watched_begin)
+    monkeypatch.setattr(TokenTexts, "next", watched_next)
+    body = {"prompt": [int(unfinished[i % 50]) for i in range(300)], "max_tokens": 0, "n": 3}
+    body |= {"echo": True, "logprobs": 2, "stream": stream, "model": SUBWORD}
+    answer = client.post("/v1/completions", json=body)
+    assert answer.status_code == 200
+    assert answer.text.count('"token_logprobs":[null,') == 3
+    assert threads["begin"]
+    assert threads["next"]
+    assert not threads["begin"] & threads["next"]
+
+
+def test_what_an_echo_takes_is_bounded_for_all_completions_together(models: Models):
+    model = models[SUBWORD]
+    most = {"most_tokens": 100, "most_sequences": 10}
+    options = {"prompt": [[5] * 30, [6] * 20], "n": 2, "logprobs": 1}
+    for asked in ({"echo": True}, {"n": 3}, {"logprobs": None, "echo": True, "n": 3}):
+        assert encode_prompts(model, CompletionRequest(**options | asked), **most)
+    with pytest.raises(InvalidRequestError, match="n: must be at most 2") as caught:
+        encode_prompts(model, CompletionRequest(**options | {"n": 3, "echo": True}), **most)
+    assert caught.value.field == "n"
+
+
+def test_prompts_beyond_the_bound_are_not_read(models: Models, monkeypatch):
+    model = models[SUBWORD]
+    encoded = []
+    encode = type(model.tokenizer).encode
+    monkeypatch.setattr(
+        model.tokenizer,
+        "encode",
+        lambda text: encoded.append(text) or encode(model.tokenizer, text),
+    )
+    query = CompletionRequest(prompt=["a" * 60, "b" * 60, "c" * 60, "d" * 60])
+    with pytest.raises(InvalidRequestError, match="at most 100 tokens"):
+        encode_prompts(model, query, most_tokens=100, most_sequences=10)
+    assert encoded == ["a" * 60, "b" * 60]
