@@ -73,6 +73,16 @@ BAD = [
 ]
 
 
+def test_of_a_thousand_faults_only_the_number_is_told(client: TestClient):
+    """To tell each of 110,000, which fit into a line, would keep everybody waiting for a second."""
+    line = {f"unknown{i}": 1 for i in range(1001)}
+    answers = [client.post("/score", json={"text": "we"} | line).json()]
+    answers += [row["error"] for row in ask(client, {"text": "we"} | line)]
+    for answer in answers:
+        assert answer["status"] == 422
+        assert answer["errors"] == [{"field": "body", "message": "1001 fields are wrong"}]
+
+
 def test_a_bad_line_has_a_row_of_its_own_and_the_others_go_on(client: TestClient):
     good = {"id": "good", "text": "we sold coffee."}
     lines = [line for bad, _, _ in BAD for line in (good, bad)] + [good]
