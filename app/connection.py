@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable
+from functools import lru_cache
+from ipaddress import IPv6Address
 from typing import TypeVar
 
 from fastapi import Request
@@ -23,9 +25,26 @@ def peer(request: Request) -> str:
 
 
 def address(scope: Scope) -> str:
-    """Return the address that a request came from, without the port."""
+    """Return the address that a request came from, without the port; of IPv6, its /64 network.
+
+    One household has such a network, and with it 2^64 addresses to come from.
+    """
     client = scope.get("client")
-    return client[0] if client is not None else ""
+    if client is None:
+        return ""
+    host: str = client[0]
+    return _network(host) if ":" in host else host
+
+
+@lru_cache(maxsize=4096)
+def _network(host: str) -> str:
+    try:
+        found = IPv6Address(host)
+    except ValueError:  # what a proxy says need not be an address
+        return host
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return f"{IPv6Address(int(found) >> 64 << 64)}/64"
 
 
 async def while_connected(request: Request, work: Awaitable[R]) -> R:
