@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from functools import lru_cache
 from ipaddress import IPv6Address
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from fastapi import Request
 from starlette.types import Scope
@@ -16,6 +16,21 @@ R = TypeVar("R")
 # Most answers are there before this, and then nobody has watched the connection, which would cost
 # a task for each request; work that takes longer is stopped this much later than it could be.
 _PATIENCE = 0.02  # seconds
+
+CONNECTION = "nextword.connection"  # the scope's key; only our own server has it
+
+
+class Connection(Protocol):
+    """What a request came over.
+
+    Attributes:
+        lost: It is closed, whoever closed it.
+    """
+
+    lost: asyncio.Event
+
+    def cut_off(self) -> None:
+        """Close it, whatever is still to be said on it."""
 
 
 def peer(request: Request) -> str:

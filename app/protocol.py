@@ -1,5 +1,6 @@
 """HTTP as it comes from the socket."""
 
+import asyncio
 import os
 from asyncio import TimerHandle, Transport
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from app.connection import CONNECTION
 from app.errors import MEDIA_TYPE, problem
 
 # Of a head or of trailers: of whatever is neither a body nor a whole request.
@@ -29,7 +31,7 @@ class ConnectionBounds:
         connections: Open at a time.
         head_seconds: For a head to come, or for the first byte of a new connection.
         body_seconds: For a body, until the answer begins: who answers while it reads, such as a
-            stream both ways, reads for as long as it likes.
+            stream both ways, knows by itself how long it wants to wait.
         send_seconds: That a client may leave what was sent to it unread.
     """
 
@@ -48,6 +50,7 @@ class Protocol(HttpToolsProtocol):
     """
 
     bounds = ConnectionBounds()
+    lost: asyncio.Event  # see `Connection`
     _answered: RequestResponseCycle | None = None
     _pending = 0  # bytes since the last body or request
     _in_head = _in_body = False
@@ -59,6 +62,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Take a new connection, if there is room for one."""
         super().connection_made(transport)
+        self.lost = asyncio.Event()
         if len(self.connections) > self.bounds.connections:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections.")
         else:
@@ -66,6 +70,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
+        self.lost.set()
         self._expect_nothing()
         # Uvicorn tells the request that came last, which waits where another is being answered.
         if self._answered is not None and not self._answered.response_complete:
@@ -126,7 +131,7 @@ class Protocol(HttpToolsProtocol):
             self._in_head, self._in_body = False, True
             self._stage += 1
             # So that an answer without an end can see that nobody takes it any more.
-            self.scope["nextword.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
+            self.scope[CONNECTION] = self  # type: ignore[literal-required]
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -166,6 +171,10 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request."""
         self._refuse(HTTPStatus.BAD_REQUEST, msg)
+
+    def cut_off(self) -> None:
+        """Close the connection, whatever is still to be said on it."""
+        self.transport.abort()
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
         """Answer with a problem, here where there is no request yet, and close."""

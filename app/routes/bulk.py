@@ -118,7 +118,12 @@ def bulk_routes(settings: Settings, registry: Registry, driver: Driver) -> APIRo
                 log.error("bug", error=type(error).__name__, request_id=request_id)
                 return line.failed(error, request_id)
 
-        stream = RowStream(make_row, window=settings.bulk_lines, most_bytes=settings.max_body_bytes)
+        stream = RowStream(
+            make_row,
+            window=settings.bulk_lines,
+            most_bytes=settings.max_body_bytes,
+            idle_seconds=settings.body_seconds,
+        )
         return stream
 
     return router
