@@ -1,7 +1,11 @@
 """HTTP as it comes from the socket."""
 
 import asyncio
+import contextlib
+import fcntl
 import os
+import sys
+import termios
 from asyncio import TimerHandle, Transport
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -32,7 +36,7 @@ class ConnectionBounds:
         head_seconds: For a head to come, or for the first byte of a new connection.
         body_seconds: For a body, until the answer begins: who answers while it reads, such as a
             stream both ways, knows by itself how long it wants to wait.
-        send_seconds: That a client may leave what was sent to it unread.
+        send_seconds: In which a client takes none of what was sent to it.
     """
 
     connections: int = 1000
@@ -225,11 +229,31 @@ class Protocol(HttpToolsProtocol):
 
     def _watch_sending(self) -> None:
         if self._stuck is None:
-            self._stuck = self.loop.call_later(self.bounds.send_seconds, self.transport.abort)
+            seconds, left = self.bounds.send_seconds, _untaken(self.transport)
+            self._stuck = self.loop.call_later(seconds, self._is_stuck, left)
+
+    def _is_stuck(self, before: int) -> None:
+        self._stuck = None
+        if _untaken(self.transport) < before:  # slow, but it reads
+            self._watch_sending()
+        else:
+            self.transport.abort()
 
     def _watch_closing(self) -> None:
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self._watch_sending()
+
+
+def _untaken(transport: Transport) -> int:
+    """Return how many of the bytes sent are not at the client yet.
+
+    Most of them wait in the kernel, which takes more from us only when a third of its buffer is
+    free: megabytes, minutes to a slow client.
+    """
+    queued = bytes(4)
+    with contextlib.suppress(OSError):
+        queued = fcntl.ioctl(transport.get_extra_info("socket"), termios.TIOCOUTQ, queued)
+    return transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
 
 def protocol(bounds: ConnectionBounds) -> type[Protocol]:

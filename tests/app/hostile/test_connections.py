@@ -172,6 +172,26 @@ def test_who_does_not_read_is_cut_off(address):
     assert 0 < received.count(b"HTTP/1.1 200") < requests
 
 
+def test_who_reads_slowly_is_not(address):
+    """Much longer than the bound, and slower than the kernel shows by itself."""
+    requests = 200
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(PATIENCE)
+        connection.connect(address)
+        sending = threading.Thread(target=send_all, args=(connection, requests))
+        sending.start()
+        received = bytearray()
+        started = time.monotonic()
+        while time.monotonic() - started < 6:
+            received += connection.recv(4096)
+            time.sleep(0.05)
+        while received.count(b"HTTP/1.1 200") < requests:
+            received += connection.recv(1 << 16) or pytest.fail("cut off")
+        sending.join(PATIENCE)
+        assert not sending.is_alive()
+
+
 def send_all(connection: socket.socket, requests: int) -> None:
     with contextlib.suppress(OSError):  # cut off already
         connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * requests)
