@@ -43,11 +43,10 @@ class RowStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read and write; returns when the last row is written or the client has gone."""
-        status, headers = self.status_code, self.raw_headers
-        await send({"type": "http.response.start", "status": status, "headers": headers})
         connection: Connection | None = scope.get(CONNECTION)
         self._note_activity()
-        work = [self._write(send), self._read(receive)]
+        # Reading begins first, for a client may want to hear `100 Continue` before it sends.
+        work = [self._read(receive), self._write(send)]
         if connection is not None:  # a server that shows it: ours
             work.append(self._watch(connection))
         tasks: list[asyncio.Task[None]] = [asyncio.ensure_future(task) for task in work]
@@ -55,7 +54,7 @@ class RowStream(Response):
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-            if tasks[0] in done:
+            if tasks[1] in done:
                 await send({"type": "http.response.body"})
         finally:
             # Their programs have left the engine before anybody thinks that this has ended.
@@ -91,6 +90,8 @@ class RowStream(Response):
 
     async def _write(self, send: Send) -> None:
         """Write rows in their order, as many at once as are there; returns behind the last."""
+        status, headers = self.status_code, self.raw_headers
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         while self._rows or not self._whole:
             if not self._rows:
                 self._news.clear()

@@ -131,3 +131,18 @@ def test_nobody_looks_again_and_again_whether_the_client_is_there(monkeypatch):
         await call
 
     run(scenario)
+
+
+def test_reading_begins_before_the_answer_does():
+    """Or a server has no reason to say `100 Continue`, which some clients wait for."""
+
+    async def scenario(line: Line) -> None:
+        call = line.begin(at_once)
+        await asyncio.sleep(0.02)  # with no byte of the body there
+        assert line.said == ["receive", "http.response.start"]
+        line.send(b"a\n", more=False)
+        await call
+        assert line.rows == b"1\n"
+        assert line.ended
+
+    run(scenario)
