@@ -88,7 +88,7 @@ def _seconds(retry_after: str | None) -> float | None:
         return float(retry_after)
     try:
         moment = parsedate_to_datetime(retry_after)
-    except ValueError:
+    except (ValueError, OverflowError):  # of a day, or hour, that is out of bounds
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

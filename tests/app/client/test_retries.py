@@ -90,6 +90,25 @@ def test_what_will_not_change_is_not_asked_again(waits, use_async, answer):
 
 
 @both
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"Sun, {10**20} Nov 2026 08:49:37 GMT",
+        "Sun, 99 Nov 2026 08:49:37 GMT",
+        "Sun, 06 Nov 2026 08:49:37 +9999999999999999999999",
+        "Mon, 01 Jan 0001 00:00:00 +2359",
+        "9" * 400,
+        "-1",
+        "soon",
+    ],
+)
+def test_a_retry_after_that_cannot_be_read_is_as_good_as_none(waits, use_async, value):
+    script = scripted(problem(429, retry_after=value), httpx.Response(200, json=STATUS))
+    assert ready(script, use_async=use_async).models == ["m"]
+    assert waits[0] < 1
+
+
+@both
 def test_something_else_than_the_service_is_an_error(waits, use_async):
     with pytest.raises(UnreachableError, match="not answered by this service"):
         ready(scripted(httpx.Response(200, text="hello")), use_async=use_async)
