@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from urllib.parse import quote
@@ -171,30 +172,50 @@ class Client:
         return self._http.build_request("POST", path, json=body)
 
     def _score_page(self, page: Page) -> list[bytes]:
+        """Return the rows of a page, for which there are as many tries as for any question."""
         tried = 0
         while body := page.body():
             request = self._http.build_request("POST", "/score/bulk", content=body, headers=LINES)
-            if failure := page.take(self._send(request).content):
+            if failure := self._fill(page, request):
                 self._wait(failure, tried)
                 tried += 1
         return page.rows()
+
+    def _fill(self, page: Page, request: httpx.Request) -> ClientError | None:
+        """Ask once; return what stands in the way of the rows that did not come."""
+        answer = bytearray()
+        failure: ClientError | None = None
+        try:
+            with closing(self._try(request, stream=True)) as response:
+                for piece in response.iter_bytes():
+                    answer += piece
+        except httpx.HTTPError as error:
+            failure = unreachable(error, request.url)
+        except ClientError as error:
+            failure = error
+        return page.take(bytes(answer), failure)
 
     def _send(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
         """Return a good answer."""
         tried = 0
         while True:
-            failure: ClientError | None
             try:
-                response = self._http.send(request, stream=stream)
-                if not response.is_success:
-                    response.read()
-                failure = failure_of(response)
-            except httpx.HTTPError as error:
-                failure = unreachable(error, request.url)
-            if failure is None:
-                return response
-            self._wait(failure, tried)
-            tried += 1
+                return self._try(request, stream=stream)
+            except ClientError as failure:
+                self._wait(failure, tried)
+                tried += 1
+
+    def _try(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
+        """Return a good answer, asked for once."""
+        try:
+            response = self._http.send(request, stream=stream)
+            if not response.is_success:
+                response.read()
+        except httpx.HTTPError as error:
+            raise unreachable(error, request.url) from error
+        if failure := failure_of(response):
+            raise failure
+        return response
 
     def _wait(self, failure: ClientError, tried: int) -> None:
         wait = self._retries.wait(failure, tried)
