@@ -1,10 +1,10 @@
 """The client that waits."""
 
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from threading import Event
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from urllib.parse import quote
@@ -144,13 +144,19 @@ class Client:
             ValueError: A line contains a line break.
         """
         coming: deque[Future[list[bytes]]] = deque()
-        with ThreadPoolExecutor(PAGES_AT_A_TIME) as pool:
+        left = Event()
+        pool = ThreadPoolExecutor(PAGES_AT_A_TIME)
+        try:
             for page in cut(lines, first):
-                coming.append(pool.submit(self._score_page, page))
+                coming.append(pool.submit(self._score_page, page, left))
                 if len(coming) > PAGES_AT_A_TIME:
                     yield from coming.popleft().result()
             while coming:
                 yield from coming.popleft().result()
+        finally:
+            # Whoever has enough waits for no page, and no page for another try.
+            left.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def models(self) -> ModelList:
         """Return the loaded models."""
@@ -171,13 +177,18 @@ class Client:
     def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Request:
         return self._http.build_request("POST", path, json=body)
 
-    def _score_page(self, page: Page) -> list[bytes]:
-        """Return the rows of a page, for which there are as many tries as for any question."""
+    def _score_page(self, page: Page, left: Event) -> list[bytes]:
+        """Return the rows of a page, for which there are as many tries as for any question.
+
+        Args:
+            page: The page.
+            left: Nobody wants the rows any more.
+        """
         tried = 0
         while body := page.body():
             request = self._http.build_request("POST", "/score/bulk", content=body, headers=LINES)
             if failure := self._fill(page, request):
-                self._wait(failure, tried)
+                self._wait(failure, tried, left)
                 tried += 1
         return page.rows()
 
@@ -217,8 +228,12 @@ class Client:
             raise failure
         return response
 
-    def _wait(self, failure: ClientError, tried: int) -> None:
+    def _wait(self, failure: ClientError, tried: int, left: Event | None = None) -> None:
+        """Wait for the next try, if there is one, and nobody has left before."""
         wait = self._retries.wait(failure, tried)
-        if wait is None:
+        if wait is None or _pause(wait, left or Event()):
             raise failure
-        time.sleep(wait)
+
+
+def _pause(seconds: float, left: Event) -> bool:
+    return left.wait(seconds)

@@ -183,7 +183,7 @@ def test_what_a_user_can_mend_is_one_clear_error(arguments, message):
 
 
 def test_no_service_is_an_error_and_what_is_there_stays(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("app.client.blocking.time.sleep", lambda _: None)
+    monkeypatch.setattr("app.client.blocking._pause", lambda *_: False)
     (tmp_path / "in.txt").write_text("we\n")
     arguments = ("--input", tmp_path / "in.txt", "--output", tmp_path / "out")
     assert "cannot be reached" in score(*arguments, "--url", "http://127.0.0.1:9", code=2).stderr

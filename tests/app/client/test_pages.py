@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -178,6 +180,35 @@ def test_a_page_has_as_many_tries_as_any_question(waits, use_async):
     with pytest.raises(ServiceError, match="503"):
         scores(answer, use_async=use_async)
     assert asked == 5
+
+
+def test_who_leaves_early_waits_for_no_page():
+    """Neither for one that is being asked for, nor for the next try of one that failed."""
+    asking, answered = threading.Event(), threading.Event()
+    first = [False, True]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        rows = rows_of(request, busy=lambda line: False)
+        if rows[0]["id"] == 0:
+            return httpx.Response(200, content=b"".join(map(dumped, rows)))
+        if first.pop():
+            return problem(503, retry_after="20")
+        asking.set()
+        assert answered.wait(20)
+        return problem(503)
+
+    before = set(threading.enumerate())
+    with Client(transport=httpx.MockTransport(answer)) as client:
+        rows = client.score_bulk({"id": i, "text": "a"} for i in range(1000))
+        assert next(rows).id == 0
+        assert asking.wait(20)
+        started = time.monotonic()
+        del rows
+        assert time.monotonic() - started < 5
+        answered.set()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(5)
+            assert not thread.is_alive()
 
 
 def test_a_row_in_the_wrong_place_is_no_row(waits):
