@@ -115,9 +115,30 @@ def test_it_goes_on_behind_the_last_whole_row(tmp_path: Path, cut):
     whole, part = tmp_path / "whole", tmp_path / "part"
     score("--input", tmp_path / "in.jsonl", "--output", whole, code=1)
     part.write_bytes(whole.read_bytes()[:cut])
-    code = 0 if cut > 1_000_000 else 1
-    score("--input", tmp_path / "in.jsonl", "--output", part, "--resume", code=code)
+    # The status is that of all rows, also of those that were there.
+    score("--input", tmp_path / "in.jsonl", "--output", part, "--resume", code=1)
     assert part.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 1 << 20])
+def test_errors_that_are_there_are_counted_but_for_one_that_is_not_whole(
+    tmp_path: Path, monkeypatch, piece
+):
+    monkeypatch.setattr("app.bulk.sink._PIECE", piece)
+    error = {"status": 422, "errors": []}
+    quoting = {"id": ',"error":{', "model": ',"error":{'}
+    parts = [
+        orjson.dumps({"line": i + 1} | (quoting | {"error": error} if i % 3 == 1 else quoting))
+        for i in range(20)
+    ]
+    path = tmp_path / "out"
+    path.write_bytes(b"\n".join(parts) + b"\n")
+    with Sink(str(path), resume=True) as sink:
+        assert (sink.count, sink.faults) == (20, 7)
+    with path.open("ab") as file:
+        file.write(parts[1][:-1])
+    with Sink(str(path), resume=True) as sink:
+        assert (sink.count, sink.faults) == (20, 7)
 
 
 @pytest.mark.parametrize("served", [False, True], ids=["here", "served"])
