@@ -105,6 +105,12 @@ def test_there_are_as_many_rows_as_lines(client: TestClient, body):
     assert len(response.text.splitlines()) == body.count(b"\n") + (body[-1:] == b"}")
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(client: TestClient):
+    first, second = ask(client, b'\xef\xbb\xbf{"text": "we"}', b'\xef\xbb\xbf{"text": "we"}')
+    assert first["log_prob"] < 0
+    assert second["error"]["status"] == 400
+
+
 @pytest.mark.parametrize(
     "headers",
     [{"content-type": "application/json"}, {}, NDJSON | {"content-encoding": "gzip"}],

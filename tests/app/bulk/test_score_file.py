@@ -70,6 +70,15 @@ def test_text_becomes_a_row_a_line(tmp_path: Path):
     assert found == expected(texts[:20], *options)
 
 
+@pytest.mark.parametrize(
+    ("name", "line"), [("in.txt", "we sold"), ("in.jsonl", '{"text": "we sold"}')]
+)
+def test_a_byte_order_mark_is_not_scored(tmp_path: Path, name, line):
+    (tmp_path / name).write_text(f"{line}\n{line}\n", encoding="utf-8-sig")
+    found = score("--input", tmp_path / name, "--no-eos").stdout.splitlines()
+    assert [json.loads(row) for row in found] == expected(["we sold"] * 2, "--no-eos")
+
+
 def test_faulty_lines_are_reported_and_kept(tmp_path: Path):
     lines = [b'{"id": 1, "text": "we"}', b"{", b'{"id": 3}', b'{"text": "we", "model": "other"}']
     (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines))
