@@ -16,6 +16,7 @@ MEDIA_TYPE = "application/x-ndjson"
 
 MakeRow = Callable[[int, bytes], Coroutine[Any, Any, bytes]]
 
+
 class RowStream(Response):
     """One row for every line of the body, in order.
 
