@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from app.bulk.sink import Sink
+from app.bulk.sink import ERROR, Sink
 from app.bulk.sources import STANDARD, FileError, Format, Source, format_of, write_parquet
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _MOST_SECONDS = 0.2  # that rows wait to be written together
 class _Report:
     """Counts rows and shows, on standard error, how far it is."""
 
-    def __init__(self, source: Source, before: int) -> None:
+    def __init__(self, source: Source, before: Sink) -> None:
         self._console = Console(stderr=True)
         self._source, self._before = source, before
         self.rows = self.faults = 0
@@ -52,7 +52,7 @@ class _Report:
             disable=not self._console.is_terminal,
         )
         self._started = time.monotonic()
-        self._task = self._progress.add_task("", total=None, rows=before, speed=0.0)
+        self._task = self._progress.add_task("", total=None, rows=before.count, speed=0.0)
 
     def __enter__(self) -> "_Report":
         self._progress.start()
@@ -61,24 +61,25 @@ class _Report:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
         parts = [f"{self.rows:,} lines"]
-        if self._before:
-            parts.append(f"behind {self._before:,} that were there")
         if self.faults:
             parts.append(f"{self.faults:,} of them with an error")
+        if self._before.count:
+            parts.append(f"behind {self._before.count:,} that were there")
+        if self._before.faults:
+            parts.append(f"{self._before.faults:,} of those with an error")
         self._console.print(", ".join(parts), highlight=False)
 
     def add(self, rows: list[bytes]) -> None:
         self.rows += len(rows)
         for row in rows:
-            # A key of ours, which no text can look like: its quotes would be escaped.
-            if b',"error":{' in row and "error" in (content := orjson.loads(row)):
-                self._fault(content)
+            if ERROR in row:
+                self._fault(orjson.loads(row))
         speed = self.rows / max(time.monotonic() - self._started, 1e-3)
         self._progress.update(
             self._task,
             total=self._source.size,
             completed=self._source.position,
-            rows=self._before + self.rows,
+            rows=self._before.count + self.rows,
             speed=speed,
         )
 
@@ -104,7 +105,7 @@ def score_file(
     options: dict[str, Any],
     load: "Callable[[], LanguageModel]",
 ) -> int:
-    """Write a row for every line and return how many of them are errors.
+    """Write a row for every line and return how many of all are errors, earlier ones too.
 
     Args:
         source: The file to read, or ``-``.
@@ -161,14 +162,14 @@ def _score(lines: Source, rows_of: Rows, source: str, target: str, *, resume: bo
             raise FileError(f"{made}: exists" + (", whole" if resume else ""))
         # What is half written is no Parquet file; rows are.
         target = f"{made}.rows.jsonl"
-    with Sink(target, resume=resume) as sink, _Report(lines, sink.count) as report:
+    with Sink(target, resume=resume) as sink, _Report(lines, sink) as report:
         for rows in rows_of(lines.lines(sink.count), sink.count + 1):
             sink.write(rows)
             report.add(rows)
     if made is not None:
         write_parquet(Path(target), made)
         Path(target).unlink()
-    return report.faults
+    return sink.faults + report.faults
 
 
 def _local_rows(load: "Callable[[], LanguageModel]", settings: "Settings") -> Rows:

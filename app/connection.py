@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TypeVar
+from functools import lru_cache
+from ipaddress import IPv6Address
+from typing import Protocol, TypeVar
 
 from fastapi import Request
 from starlette.types import Scope
@@ -15,6 +17,21 @@ R = TypeVar("R")
 # a task for each request; work that takes longer is stopped this much later than it could be.
 _PATIENCE = 0.02  # seconds
 
+CONNECTION = "nextword.connection"  # the scope's key; only our own server has it
+
+
+class Connection(Protocol):
+    """What a request came over.
+
+    Attributes:
+        lost: It is closed, whoever closed it.
+    """
+
+    lost: asyncio.Event
+
+    def cut_off(self) -> None:
+        """Close it, whatever is still to be said on it."""
+
 
 def peer(request: Request) -> str:
     """Return who asks, by which clients take turns: the API key's name, or else the address."""
@@ -23,9 +40,26 @@ def peer(request: Request) -> str:
 
 
 def address(scope: Scope) -> str:
-    """Return the address that a request came from, without the port."""
+    """Return the address that a request came from, without the port; of IPv6, its /64 network.
+
+    One household has such a network, and with it 2^64 addresses to come from.
+    """
     client = scope.get("client")
-    return client[0] if client is not None else ""
+    if client is None:
+        return ""
+    host: str = client[0]
+    return _network(host) if ":" in host else host
+
+
+@lru_cache(maxsize=4096)
+def _network(host: str) -> str:
+    try:
+        found = IPv6Address(host)
+    except ValueError:  # what a proxy says need not be an address
+        return host
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return f"{IPv6Address(int(found) >> 64 << 64)}/64"
 
 
 async def while_connected(request: Request, work: Awaitable[R]) -> R:

@@ -9,7 +9,6 @@ fault is answered is the same on both ways, for one handler serves both.
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
@@ -17,11 +16,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import HANDLED, problem_response
+from app.errors import HANDLED, invalid, problem_response
 from app.wire import read_json
-
-# To tell each fault takes as long as a keystroke's answer when there are a thousand.
-_MOST_FAULTS = 1000
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -102,7 +98,7 @@ class DirectRoute(APIRoute):
             try:
                 arguments = {body_name: validate(value)}
             except ValidationError as error:
-                raise _invalid(error) from None
+                raise invalid(error, "body") from None
             if request_name:
                 arguments[request_name] = request
             return await endpoint(**arguments)
@@ -113,12 +109,3 @@ class DirectRoute(APIRoute):
 def direct_route(max_body_bytes: int) -> type[DirectRoute]:
     """Return the class of routes that read bodies of at most this many bytes."""
     return type("DirectRoute", (DirectRoute,), {"max_body_bytes": max_body_bytes})
-
-
-def _invalid(error: ValidationError) -> RequestValidationError:
-    """Return the fault as FastAPI would have told it, so that one table answers both."""
-    if (count := error.error_count()) > _MOST_FAULTS:
-        fault = {"type": "too_many_faults", "loc": ("body",), "msg": f"{count} fields are wrong"}
-        return RequestValidationError([fault])
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    return RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in faults])

@@ -1,16 +1,14 @@
 """Who comes in: the right host, a key, and no more often than is allowed."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.connection import address
 from app.errors import HANDLED, MisdirectedError, problem_response, responses
 from app.keys import Keyring, authenticate
+from app.rate_limits import RateLimit
 from app.settings import Settings
-
-if TYPE_CHECKING:
-    from app.rate_limits import RateLimit
 
 # Asked by whoever watches over the service, by its address and without a key.
 _ALWAYS_OPEN = frozenset({"/health", "/ready"})
@@ -22,7 +20,7 @@ class Gate:
     """Stands in front of the application, and refuses by default: what is open is listed."""
 
     def __init__(
-        self, app: ASGIApp, settings: Settings, keyring: Keyring, requests: "RateLimit | None"
+        self, app: ASGIApp, settings: Settings, keyring: Keyring, requests: RateLimit | None
     ) -> None:
         """Let those into ``app`` who may, as often as ``requests`` says."""
         self._app, self._keyring = app, keyring
@@ -35,14 +33,14 @@ class Gate:
         path = scope["path"]
         if path not in _ALWAYS_OPEN:
             try:
-                await self._admit(scope, path)
+                self._admit(scope, path)
             except HANDLED as error:
                 response = problem_response(error, scope["state"]["request_id"])
                 await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    async def _admit(self, scope: Scope, path: str) -> None:
+    def _admit(self, scope: Scope, path: str) -> None:
         host = authorization = api_key = None
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -59,7 +57,7 @@ class Gate:
             client = f"key:{key.name}"
             scope["state"] |= {"key": key, "client": client}
         if self._requests is not None:
-            await self._requests.spend(client)
+            self._requests.spend(client)
 
     def _is_ours(self, host: bytes | None) -> bool:
         name = _without_port((host or b"").decode("latin-1").lower())

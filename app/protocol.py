@@ -1,6 +1,11 @@
 """HTTP as it comes from the socket."""
 
+import asyncio
+import contextlib
+import fcntl
 import os
+import sys
+import termios
 from asyncio import TimerHandle, Transport
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from app.connection import CONNECTION
 from app.errors import MEDIA_TYPE, problem
 
 # Of a head or of trailers: of whatever is neither a body nor a whole request.
@@ -29,8 +35,8 @@ class ConnectionBounds:
         connections: Open at a time.
         head_seconds: For a head to come, or for the first byte of a new connection.
         body_seconds: For a body, until the answer begins: who answers while it reads, such as a
-            stream both ways, reads for as long as it likes.
-        send_seconds: That a client may leave what was sent to it unread.
+            stream both ways, knows by itself how long it wants to wait.
+        send_seconds: In which a client takes none of what was sent to it.
     """
 
     connections: int = 1000
@@ -48,6 +54,7 @@ class Protocol(HttpToolsProtocol):
     """
 
     bounds = ConnectionBounds()
+    lost: asyncio.Event  # see `Connection`
     _answered: RequestResponseCycle | None = None
     _pending = 0  # bytes since the last body or request
     _in_head = _in_body = False
@@ -59,6 +66,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Take a new connection, if there is room for one."""
         super().connection_made(transport)
+        self.lost = asyncio.Event()
         if len(self.connections) > self.bounds.connections:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections.")
         else:
@@ -66,6 +74,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
+        self.lost.set()
         self._expect_nothing()
         # Uvicorn tells the request that came last, which waits where another is being answered.
         if self._answered is not None and not self._answered.response_complete:
@@ -126,7 +135,7 @@ class Protocol(HttpToolsProtocol):
             self._in_head, self._in_body = False, True
             self._stage += 1
             # So that an answer without an end can see that nobody takes it any more.
-            self.scope["nextword.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
+            self.scope[CONNECTION] = self  # type: ignore[literal-required]
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -166,6 +175,10 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request."""
         self._refuse(HTTPStatus.BAD_REQUEST, msg)
+
+    def cut_off(self) -> None:
+        """Close the connection, whatever is still to be said on it."""
+        self.transport.abort()
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
         """Answer with a problem, here where there is no request yet, and close."""
@@ -216,11 +229,31 @@ class Protocol(HttpToolsProtocol):
 
     def _watch_sending(self) -> None:
         if self._stuck is None:
-            self._stuck = self.loop.call_later(self.bounds.send_seconds, self.transport.abort)
+            seconds, left = self.bounds.send_seconds, _untaken(self.transport)
+            self._stuck = self.loop.call_later(seconds, self._is_stuck, left)
+
+    def _is_stuck(self, before: int) -> None:
+        self._stuck = None
+        if _untaken(self.transport) < before:  # slow, but it reads
+            self._watch_sending()
+        else:
+            self.transport.abort()
 
     def _watch_closing(self) -> None:
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self._watch_sending()
+
+
+def _untaken(transport: Transport) -> int:
+    """Return how many of the bytes sent are not at the client yet.
+
+    Most of them wait in the kernel, which takes more from us only when a third of its buffer is
+    free: megabytes, minutes to a slow client.
+    """
+    queued = bytes(4)
+    with contextlib.suppress(OSError):
+        queued = fcntl.ioctl(transport.get_extra_info("socket"), termios.TIOCOUTQ, queued)
+    return transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
 
 def protocol(bounds: ConnectionBounds) -> type[Protocol]:

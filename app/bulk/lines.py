@@ -1,10 +1,13 @@
 """Bytes as they arrive, as lines."""
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 
 
 class LineSplitter:
     r"""Cuts bytes at ``\n`` and holds back no more than one line.
+
+    A byte order mark, with which some programs begin a file, belongs to no line.
 
     Of a line that is too long, the first ``most + 1`` bytes are kept, so that it is still one
     line, whoever reads it sees that it is too long, and memory stays bounded.
@@ -12,7 +15,9 @@ class LineSplitter:
 
     def __init__(self, most: int) -> None:
         """Keep at most ``most`` bytes of a line and one more."""
-        self._keep = most + 1
+        self._most = most
+        self._keep = most + 1 + len(BOM_UTF8)
+        self._first = True
         self._begun = bytearray()
         self._any = False  # the line has begun, perhaps with no byte yet that is kept
 
@@ -27,7 +32,7 @@ class LineSplitter:
 
     def finish(self) -> Iterator[bytes]:
         r"""Yield what stands behind the last ``\n``, if anything does."""
-        if self._any:
+        if self._any and not (self._first and self._begun == BOM_UTF8):
             yield self._take()
 
     def _add(self, data: bytes, start: int, end: int) -> None:
@@ -37,6 +42,8 @@ class LineSplitter:
 
     def _take(self) -> bytes:
         line = bytes(self._begun)
+        if self._first:
+            line = line.removeprefix(BOM_UTF8)
         self._begun.clear()
-        self._any = False
-        return line
+        self._first = self._any = False
+        return line[: self._most + 1]

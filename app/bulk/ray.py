@@ -7,7 +7,8 @@
 
 Input, whose ``--format`` must be told where its name does not, is Parquet or JSON lines with a
 column ``text`` (and, if you like, ``id``, ``context``, ``bos``, ``eos``, ``tokens``), or text.
-Output is Parquet with the input's columns and the scores beside them. Ray computes again what a
+Output is Parquet with the input's columns and the scores beside them; columns of the input with
+the scores' names give way. Ray computes again what a
 worker that died had not handed over, and a block is written under a name of its own, so that no
 row is lost or doubled.
 """
@@ -16,25 +17,12 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-import orjson
 import pyarrow
 import ray
 import ray.data
 
 from app.bulk.sources import Format, format_of
-
-_SCORES = {
-    "log_prob": pyarrow.float64(),
-    "perplexity": pyarrow.float64(),
-    "mean_log_prob": pyarrow.float64(),
-    "bits_per_character": pyarrow.float64(),
-    "scored_tokens": pyarrow.int64(),
-    "oov_count": pyarrow.int64(),
-    "eos_log_prob": pyarrow.float64(),
-    "words": pyarrow.string(),
-    "error": pyarrow.string(),
-}
-_ASKED = ("text", "context", "bos", "eos", "tokens")
+from app.bulk.tables import lines_of, with_scores
 
 
 class Scorer:
@@ -55,18 +43,8 @@ class Scorer:
 
     def __call__(self, texts: pyarrow.Table) -> pyarrow.Table:
         """Return the rows with a column for each number, and ``words`` and ``error`` as JSON."""
-        asked = texts.select([name for name in _ASKED if name in texts.column_names])
-        lines = [
-            orjson.dumps({name: value for name, value in row.items() if value is not None})
-            for row in asked.to_pylist()
-        ]
-        rows = [orjson.loads(row) for rows in self._scorer.rows(lines) for row in rows]
-        for name, kind in _SCORES.items():
-            values = [row.get(name) for row in rows]
-            if kind == pyarrow.string():
-                values = [None if v is None else orjson.dumps(v).decode() for v in values]
-            texts = texts.append_column(name, pyarrow.array(values, kind))
-        return texts
+        rows = (row for rows in self._scorer.rows(lines_of(texts)) for row in rows)
+        return with_scores(texts, rows)
 
 
 def score_dataset(

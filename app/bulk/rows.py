@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 
-from app.errors import BodyTooLargeError, MalformedBodyError, problem
+from app.errors import BodyTooLargeError, MalformedBodyError, invalid, problem
 from app.schemas.bulk import BulkScoreRequest, LineId
 from models.forward import Program
 from models.language_model import LanguageModel
@@ -58,10 +57,7 @@ class Line:
         try:
             return check(value)
         except ValidationError as error:
-            faults = error.errors(include_url=False, include_context=False, include_input=False)
-            raise RequestValidationError(
-                [{**fault, "loc": ("line", *fault["loc"])} for fault in faults]
-            ) from None
+            raise invalid(error, "line") from None
 
     def scored(self, model: str, result: SentenceScore) -> bytes:
         """Return the row of a score, ended."""

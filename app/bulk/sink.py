@@ -11,6 +11,9 @@ import orjson
 
 from app.bulk.sources import STANDARD, FileError
 
+# What the row of an error has, and no other: in texts, ids and names quotes are escaped.
+ERROR = b',"error":{'
+
 _PIECE = 1 << 20  # bytes
 
 
@@ -22,6 +25,7 @@ class Sink:
 
     Attributes:
         count: Rows that were there before.
+        faults: How many of them are errors.
     """
 
     def __init__(self, path: str, *, resume: bool) -> None:
@@ -31,7 +35,7 @@ class Sink:
             FileError: It exists, and is not to be gone on with, or was not written by this.
             OSError: It cannot be written.
         """
-        self.count = 0
+        self.count = self.faults = 0
         self._file: BinaryIO
         if path == STANDARD:
             if resume:
@@ -77,12 +81,16 @@ class Sink:
     def _cut(self, path: str) -> None:
         self._file.seek(0)
         position = whole = last = 0  # `last` is where the last whole line begins
+        before = b""
         while data := self._file.read(_PIECE):
+            searched = before + data
+            self.faults += searched.count(ERROR)
+            before = searched[1 - len(ERROR) :]  # where one may have begun
             self.count += data.count(b"\n")
             end = data.rfind(b"\n")
             if end >= 0:
-                before = data.rfind(b"\n", 0, end)
-                last = position + before + 1 if before >= 0 else whole
+                begin = data.rfind(b"\n", 0, end)
+                last = position + begin + 1 if begin >= 0 else whole
                 whole = position + end + 1
             position += len(data)
         if self.count:
@@ -93,5 +101,7 @@ class Sink:
                 number = None
             if number != self.count:
                 raise FileError(f"{path}: line {self.count} is not the row that belongs there")
+        self._file.seek(whole)
+        self.faults -= self._file.read(position - whole).count(ERROR)
         self._file.truncate(whole)
         self._file.seek(whole)

@@ -1,9 +1,10 @@
 """Files of texts, as lines of `/score/bulk`: JSON lines, plain text, Parquet."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Literal
 
 import orjson
@@ -121,10 +122,21 @@ class Source:
                     behind = batch.slice(min(skip, batch.num_rows))
                     skip -= batch.num_rows - behind.num_rows
                     for row in behind.to_pylist():
-                        given = {name: v for name, v in row.items() if v is not None}
-                        yield _dumped(self._defaults | given)
+                        yield line_of(row, self._defaults)
         except arrow.ArrowException as error:
             raise FileError(f"{self._path}: is no Parquet file: {error}") from None
+
+
+def line_of(row: Mapping[str, Any], defaults: Mapping[str, Any] = MappingProxyType({})) -> bytes:
+    """Return a row of a table as a line of JSON.
+
+    Args:
+        row: Its cells by column; None is no cell. One that JSON cannot say (bytes, decimals)
+            becomes an object, which no field takes: whoever checks the line will name the field.
+        defaults: Cells that it has where it says nothing else.
+    """
+    given = {name: value for name, value in row.items() if value is not None}
+    return orjson.dumps({**defaults, **given}, default=lambda _: {})
 
 
 def write_parquet(rows: Path, target: Path) -> None:
@@ -170,14 +182,6 @@ def _pyarrow() -> tuple[Any, Any]:
     except ImportError:
         raise FileError("Parquet needs pyarrow: pip install pyarrow") from None
     return pyarrow, pyarrow.parquet
-
-
-def _dumped(row: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(row)
-    except TypeError:  # a column of dates, say; whoever checks the line will name the field
-        plain = (str, int, float, bool, list)
-        return orjson.dumps({k: v if isinstance(v, plain) else {} for k, v in row.items()})
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from urllib.parse import quote
@@ -156,27 +157,46 @@ class AsyncClient:
         tried = 0
         while body := page.body():
             request = self._http.build_request("POST", "/score/bulk", content=body, headers=LINES)
-            if failure := page.take((await self._send(request)).content):
+            if failure := await self._fill(page, request):
                 await self._wait(failure, tried)
                 tried += 1
         return page.rows()
+
+    async def _fill(self, page: Page, request: httpx.Request) -> ClientError | None:
+        """Ask once; return what stands in the way of the rows that did not come."""
+        answer = bytearray()
+        failure: ClientError | None = None
+        try:
+            async with aclosing(await self._try(request, stream=True)) as response:
+                async for piece in response.aiter_bytes():
+                    answer += piece
+        except httpx.HTTPError as error:
+            failure = unreachable(error, request.url)
+        except ClientError as error:
+            failure = error
+        return page.take(bytes(answer), failure)
 
     async def _send(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
         """Return a good answer."""
         tried = 0
         while True:
-            failure: ClientError | None
             try:
-                response = await self._http.send(request, stream=stream)
-                if not response.is_success:
-                    await response.aread()
-                failure = failure_of(response)
-            except httpx.HTTPError as error:
-                failure = unreachable(error, request.url)
-            if failure is None:
-                return response
-            await self._wait(failure, tried)
-            tried += 1
+                return await self._try(request, stream=stream)
+            except ClientError as failure:
+                await self._wait(failure, tried)
+                tried += 1
+
+    async def _try(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
+        """Return a good answer, asked for once."""
+        try:
+            response = await self._http.send(request, stream=stream)
+            if not response.is_success:
+                await response.aread()
+        except httpx.HTTPError as error:
+            raise unreachable(error, request.url) from error
+        if failure := failure_of(response):
+            raise failure
+        return response
 
     async def _wait(self, failure: ClientError, tried: int) -> None:
         wait = self._retries.wait(failure, tried)

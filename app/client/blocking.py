@@ -1,9 +1,10 @@
 """The client that waits."""
 
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from threading import Event
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from urllib.parse import quote
@@ -143,13 +144,19 @@ class Client:
             ValueError: A line contains a line break.
         """
         coming: deque[Future[list[bytes]]] = deque()
-        with ThreadPoolExecutor(PAGES_AT_A_TIME) as pool:
+        left = Event()
+        pool = ThreadPoolExecutor(PAGES_AT_A_TIME)
+        try:
             for page in cut(lines, first):
-                coming.append(pool.submit(self._score_page, page))
+                coming.append(pool.submit(self._score_page, page, left))
                 if len(coming) > PAGES_AT_A_TIME:
                     yield from coming.popleft().result()
             while coming:
                 yield from coming.popleft().result()
+        finally:
+            # Whoever has enough waits for no page, and no page for another try.
+            left.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def models(self) -> ModelList:
         """Return the loaded models."""
@@ -170,34 +177,63 @@ class Client:
     def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Request:
         return self._http.build_request("POST", path, json=body)
 
-    def _score_page(self, page: Page) -> list[bytes]:
+    def _score_page(self, page: Page, left: Event) -> list[bytes]:
+        """Return the rows of a page, for which there are as many tries as for any question.
+
+        Args:
+            page: The page.
+            left: Nobody wants the rows any more.
+        """
         tried = 0
         while body := page.body():
             request = self._http.build_request("POST", "/score/bulk", content=body, headers=LINES)
-            if failure := page.take(self._send(request).content):
-                self._wait(failure, tried)
+            if failure := self._fill(page, request):
+                self._wait(failure, tried, left)
                 tried += 1
         return page.rows()
+
+    def _fill(self, page: Page, request: httpx.Request) -> ClientError | None:
+        """Ask once; return what stands in the way of the rows that did not come."""
+        answer = bytearray()
+        failure: ClientError | None = None
+        try:
+            with closing(self._try(request, stream=True)) as response:
+                for piece in response.iter_bytes():
+                    answer += piece
+        except httpx.HTTPError as error:
+            failure = unreachable(error, request.url)
+        except ClientError as error:
+            failure = error
+        return page.take(bytes(answer), failure)
 
     def _send(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
         """Return a good answer."""
         tried = 0
         while True:
-            failure: ClientError | None
             try:
-                response = self._http.send(request, stream=stream)
-                if not response.is_success:
-                    response.read()
-                failure = failure_of(response)
-            except httpx.HTTPError as error:
-                failure = unreachable(error, request.url)
-            if failure is None:
-                return response
-            self._wait(failure, tried)
-            tried += 1
+                return self._try(request, stream=stream)
+            except ClientError as failure:
+                self._wait(failure, tried)
+                tried += 1
 
-    def _wait(self, failure: ClientError, tried: int) -> None:
-        wait = self._retries.wait(failure, tried)
-        if wait is None:
+    def _try(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
+        """Return a good answer, asked for once."""
+        try:
+            response = self._http.send(request, stream=stream)
+            if not response.is_success:
+                response.read()
+        except httpx.HTTPError as error:
+            raise unreachable(error, request.url) from error
+        if failure := failure_of(response):
             raise failure
-        time.sleep(wait)
+        return response
+
+    def _wait(self, failure: ClientError, tried: int, left: Event | None = None) -> None:
+        """Wait for the next try, if there is one, and nobody has left before."""
+        wait = self._retries.wait(failure, tried)
+        if wait is None or _pause(wait, left or Event()):
+            raise failure
+
+
+def _pause(seconds: float, left: Event) -> bool:
+    return left.wait(seconds)

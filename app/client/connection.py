@@ -8,7 +8,7 @@ import httpx
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from app.client.errors import ServiceError, UnreachableError
+from app.client.errors import ClientError, ServiceError, UnreachableError
 
 A = TypeVar("A", bound=BaseModel)
 
@@ -19,12 +19,24 @@ _CONNECT = 10.0  # seconds
 
 
 def connection(url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
-    """Return the options of an HTTP client."""
+    """Return the options of an HTTP client.
+
+    Raises:
+        ClientError: The key cannot be sent; the message does not quote it.
+    """
     return {
         "base_url": url,
         "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT)),
-        "headers": {} if api_key is None else {"authorization": f"Bearer {api_key}"},
+        "headers": {} if api_key is None else {"authorization": f"Bearer {_checked(api_key)}"},
     }
+
+
+def _checked(api_key: str) -> str:
+    """Return a key without the line break that reading a file leaves at its end."""
+    key = api_key.strip()
+    if not (key and key.isascii() and key.isprintable()):
+        raise ClientError("The API key must be printable ASCII, and not empty.")
+    return key
 
 
 def broken(response: httpx.Response) -> UnreachableError:
@@ -49,9 +61,9 @@ def unreachable(error: httpx.HTTPError, url: httpx.URL) -> UnreachableError:
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return UnreachableError(f"{place} did not answer in time", again=False)
     reason = str(error) or type(error).__name__
-    return UnreachableError(
-        f"{place} cannot be reached: {reason}", again=isinstance(error, httpx.TransportError)
-    )
+    ours = isinstance(error, (httpx.LocalProtocolError, httpx.UnsupportedProtocol))
+    again = isinstance(error, httpx.TransportError) and not ours
+    return UnreachableError(f"{place} cannot be reached: {reason}", again=again)
 
 
 def answer_of(response: httpx.Response, schema: type[A]) -> A:
@@ -76,7 +88,7 @@ def _seconds(retry_after: str | None) -> float | None:
         return float(retry_after)
     try:
         moment = parsedate_to_datetime(retry_after)
-    except ValueError:
+    except (ValueError, OverflowError):  # of a day, or hour, that is out of bounds
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -33,25 +33,34 @@ class Page:
         """Return the lines that have no row yet."""
         return b"".join(line + b"\n" for _, line in self._open())
 
-    def take(self, answer: bytes) -> ClientError | None:
-        """Keep the rows that are there; return what stands in the way of the others."""
-        asked, rows = self._open(), answer.splitlines()
-        if len(rows) != len(asked):
-            return UnreachableError(f"{len(asked)} lines got {len(rows)} rows", again=True)
-        failure = None
-        for (place, _), row in zip(asked, rows, strict=True):
+    def take(self, answer: bytes, broken: ClientError | None = None) -> ClientError | None:
+        """Keep the rows that are there; return what stands in the way of the others.
+
+        Args:
+            answer: Rows in the order of their lines: of one that broke off, the first ones, of
+                which the last may not be whole.
+            broken: Why it broke off, if it did.
+        """
+        asked, rows = self._open(), answer.split(b"\n")[:-1]
+        busy = None
+        for number, ((place, _), row) in enumerate(zip(asked, rows, strict=False), start=1):
             try:
                 content = orjson.loads(row)
                 error = content.get("error")
                 status = None if error is None else int(error["status"])
+                if content["line"] != number:
+                    raise ValueError
             except (ValueError, TypeError, KeyError, AttributeError):
                 return UnreachableError("a row cannot be read", again=False)
             if status in AGAIN:
-                failure = ServiceError(status or 0, error)
+                busy = ServiceError(status or 0, error)
                 continue
             content["line"] = self._first + place
             self._rows[place] = orjson.dumps(content)
-        return failure
+        if len(self._rows) == len(self._lines):
+            return None
+        few = UnreachableError(f"{len(asked)} lines got {len(rows)} rows", again=True)
+        return broken or busy or few
 
     def rows(self) -> list[bytes]:
         """Return the rows, all of which must be there, without line ends."""

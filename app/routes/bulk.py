@@ -1,6 +1,7 @@
 """Scoring without an end: lines in, rows out."""
 
 import asyncio
+from collections import defaultdict
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -11,11 +12,19 @@ from app.bulk.stream import MEDIA_TYPE, RowStream
 from app.connection import peer
 from app.direct import DirectRoute
 from app.driver import Driver
-from app.errors import HANDLED, BusyError, NotReadyError, UnsupportedMediaTypeError, responses
+from app.errors import (
+    HANDLED,
+    BusyError,
+    NotReadyError,
+    RateLimitedError,
+    UnsupportedMediaTypeError,
+    responses,
+)
 from app.registry import Registry
 from app.schemas.bounds import Bounds
 from app.schemas.bulk import BulkScoreRequest
 from app.settings import Settings
+from models.language_model import LanguageModel
 from models.score import SentenceScore
 
 # What ndjson and its twin, JSON lines, are called; none of the names was ever registered.
@@ -50,19 +59,29 @@ def bulk_routes(settings: Settings, registry: Registry, driver: Driver) -> APIRo
     router = APIRouter(tags=["questions"], route_class=DirectRoute)
     line_schema = Bounds(settings).bind(BulkScoreRequest)
     check = TypeAdapter(line_schema).validator.validate_python
-    # Of all streams together: however many there are, most of the queue is left to other requests.
-    room = asyncio.Semaphore(max(1, settings.queue_items // 8))
+    # Of all streams together: however many there are, most of a model's queue is left to others.
+    most = max(1, settings.queue_items // 8)
+    rooms: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(most))
 
     async def score(query: BulkScoreRequest, client: str) -> tuple[str, SentenceScore]:
         model = registry.get(query.model)
+        while True:
+            try:
+                async with rooms[model.name]:
+                    return model.name, await score_by(model, query, client)
+            except RateLimitedError as limited:  # which concerns nobody else
+                await asyncio.sleep(limited.retry_after)
+
+    async def score_by(model: LanguageModel, query: BulkScoreRequest, client: str) -> SentenceScore:
         items = 4 if query.tokens else 1  # as in /score
-        async with room:
-            while True:
-                try:
-                    program = score_line(model, query)
-                    return model.name, await driver.run(model, program, items=items, client=client)
-                except BusyError as busy:
-                    await asyncio.sleep(min(busy.retry_after, _LONGEST_WAIT))
+        while True:
+            try:
+                program = score_line(model, query)
+                return await driver.run(model, program, items=items, client=client)
+            except RateLimitedError:
+                raise
+            except BusyError as busy:
+                await asyncio.sleep(min(busy.retry_after, _LONGEST_WAIT))
 
     @router.post(
         "/score/bulk",
@@ -99,7 +118,12 @@ def bulk_routes(settings: Settings, registry: Registry, driver: Driver) -> APIRo
                 log.error("bug", error=type(error).__name__, request_id=request_id)
                 return line.failed(error, request_id)
 
-        stream = RowStream(make_row, window=settings.bulk_lines, most_bytes=settings.max_body_bytes)
+        stream = RowStream(
+            make_row,
+            window=settings.bulk_lines,
+            most_bytes=settings.max_body_bytes,
+            idle_seconds=settings.body_seconds,
+        )
         return stream
 
     return router

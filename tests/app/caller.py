@@ -20,6 +20,7 @@ class Caller:
         *,
         raw: bytes | None = None,
         content_type: bytes = b"application/json",
+        client: str = "127.0.0.1",
     ) -> None:
         self.status: int | None = None
         self.chunks: asyncio.Queue[bytes] = asyncio.Queue()
@@ -36,7 +37,7 @@ class Caller:
             "root_path": "",
             "scheme": "http",
             "headers": [(b"content-type", content_type)],
-            "client": ("127.0.0.1", 1),
+            "client": (client, 1),
             "server": ("127.0.0.1", 80),
         }
         self.call = asyncio.ensure_future(app(scope, self._receive, self._send))

@@ -90,3 +90,20 @@ def test_being_cancelled_is_no_leaving(leaves):
 def test_a_client_is_known_by_its_address():
     assert peer(Connection(0).request) == "10.0.0.7"
     assert peer(Request({"type": "http", "client": None})) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "known_as"),
+    [
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("::1", "::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:10.0.0.7", "10.0.0.7"),
+        ("[unknown]:1", "[unknown]:1"),
+        ("", ""),
+    ],
+)
+def test_addresses_of_one_ipv6_network_are_one_client(host, known_as):
+    assert peer(Request({"type": "http", "client": (host, 1)})) == known_as

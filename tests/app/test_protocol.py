@@ -140,3 +140,18 @@ def test_a_body_in_small_pieces_is_no_head(connection):
     chunks = b"".join(b"1;%b\r\n%c\r\n" % (b"e" * 60, byte) for byte in text)
     connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
     assert answer(connection)[0] == 200
+
+
+def test_a_stream_both_ways_tells_its_client_to_go_on(connection):
+    head = b"POST /score/bulk HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\n"
+    connection.sendall(head + b"Expect: 100-continue\r\nContent-Length: 15\r\n\r\n")
+    told = b""
+    while b"\r\n\r\n" not in told:
+        told += connection.recv(1)
+    assert told == b"HTTP/1.1 100 Continue\r\n\r\n"
+    connection.sendall(b'{"text": "we"}\n')
+    received = b""
+    while not received.endswith(b"\r\n0\r\n\r\n"):
+        received += connection.recv(1 << 16) or pytest.fail("closed")
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b'"log_prob":' in received

@@ -73,6 +73,16 @@ BAD = [
 ]
 
 
+def test_of_a_thousand_faults_only_the_number_is_told(client: TestClient):
+    """To tell each of 110,000, which fit into a line, would keep everybody waiting for a second."""
+    line = {f"unknown{i}": 1 for i in range(1001)}
+    answers = [client.post("/score", json={"text": "we"} | line).json()]
+    answers += [row["error"] for row in ask(client, {"text": "we"} | line)]
+    for answer in answers:
+        assert answer["status"] == 422
+        assert answer["errors"] == [{"field": "body", "message": "1001 fields are wrong"}]
+
+
 def test_a_bad_line_has_a_row_of_its_own_and_the_others_go_on(client: TestClient):
     good = {"id": "good", "text": "we sold coffee."}
     lines = [line for bad, _, _ in BAD for line in (good, bad)] + [good]
@@ -93,6 +103,12 @@ def test_a_bad_line_has_a_row_of_its_own_and_the_others_go_on(client: TestClient
 def test_there_are_as_many_rows_as_lines(client: TestClient, body):
     response = client.post("/score/bulk", content=body, headers=NDJSON)
     assert len(response.text.splitlines()) == body.count(b"\n") + (body[-1:] == b"}")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(client: TestClient):
+    first, second = ask(client, b'\xef\xbb\xbf{"text": "we"}', b'\xef\xbb\xbf{"text": "we"}')
+    assert first["log_prob"] < 0
+    assert second["error"]["status"] == 400
 
 
 @pytest.mark.parametrize(
@@ -140,6 +156,60 @@ def test_a_full_queue_is_waited_for(settings: Settings, monkeypatch):
     asyncio.run(scenario())
 
 
+def test_who_is_over_a_limit_holds_nobody_else_up(settings: Settings):
+    # Room for one line of all streams together.
+    limited = settings.model_copy(update={"queue_items": 8, "items_per_minute": 2})
+
+    async def scenario() -> None:
+        async with asyncio.timeout(20), ready_app(limited) as app:
+            greedy = Lines(app, b'{"text":"we"}\n' * 50, client="10.0.0.1")
+            rows = b""
+            while rows.count(b"\n") < 2:
+                rows += await greedy.chunks.get()
+            modest = Lines(app, b'{"text":"we"}\n' * 2, client="10.0.0.2")
+            await modest.call
+            assert modest.received().count(b'"log_prob":') == 2
+            assert not greedy.call.done()
+            greedy.leave()
+            await greedy.call
+
+    asyncio.run(scenario())
+
+
+def test_a_full_queue_of_one_model_holds_up_no_other(settings: Settings, monkeypatch):
+    monkeypatch.setattr("app.routes.bulk._LONGEST_WAIT", 0.05)
+    compute, begun, go_on = LanguageModel.compute, threading.Event(), threading.Event()
+
+    def held(self: LanguageModel, forwards):
+        if self.name == SUBWORD:
+            begun.set()
+            assert go_on.wait(20)
+        return compute(self, forwards)
+
+    small = settings.model_copy(update={"queue_items": 8})
+
+    async def scenario() -> None:
+        async with asyncio.timeout(30), ready_app(small) as app:
+            monkeypatch.setattr(LanguageModel, "compute", held)  # loading computes too
+            full = Caller(app, "/score", {"text": ["we sold"] * 20, "model": SUBWORD})
+            while not begun.is_set():
+                await asyncio.sleep(0.01)
+            waiting = Lines(app, orjson.dumps({"text": "we", "model": SUBWORD}))
+            await asyncio.sleep(0.1)
+            other = Lines(app, orjson.dumps({"text": "we", "model": WORD}))
+            try:
+                await other.call
+                assert not full.call.done()
+                assert not waiting.call.done()
+            finally:
+                go_on.set()
+            await asyncio.gather(full.call, waiting.call)
+            assert b'"log_prob":' in other.received()
+            assert b'"log_prob":' in waiting.received()
+
+    asyncio.run(scenario())
+
+
 def test_a_bug_in_one_line_takes_no_other_along(client: TestClient, monkeypatch):
     monkeypatch.setattr(
         "app.routes.bulk.score_line", lambda model, query: _failing(model, query.text)
@@ -163,8 +233,9 @@ def _failing(model: LanguageModel, text: str):
 class Lines(Caller):
     """A caller that sends lines."""
 
-    def __init__(self, app, body: bytes) -> None:
-        super().__init__(app, "/score/bulk", {}, content_type=b"application/x-ndjson", raw=body)
+    def __init__(self, app, body: bytes, client: str = "127.0.0.1") -> None:
+        kind = b"application/x-ndjson"
+        super().__init__(app, "/score/bulk", {}, content_type=kind, raw=body, client=client)
 
     def received(self) -> bytes:
         """Everything so far."""

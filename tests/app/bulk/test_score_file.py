@@ -70,6 +70,15 @@ def test_text_becomes_a_row_a_line(tmp_path: Path):
     assert found == expected(texts[:20], *options)
 
 
+@pytest.mark.parametrize(
+    ("name", "line"), [("in.txt", "we sold"), ("in.jsonl", '{"text": "we sold"}')]
+)
+def test_a_byte_order_mark_is_not_scored(tmp_path: Path, name, line):
+    (tmp_path / name).write_text(f"{line}\n{line}\n", encoding="utf-8-sig")
+    found = score("--input", tmp_path / name, "--no-eos").stdout.splitlines()
+    assert [json.loads(row) for row in found] == expected(["we sold"] * 2, "--no-eos")
+
+
 def test_faulty_lines_are_reported_and_kept(tmp_path: Path):
     lines = [b'{"id": 1, "text": "we"}', b"{", b'{"id": 3}', b'{"text": "we", "model": "other"}']
     (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines))
@@ -115,9 +124,30 @@ def test_it_goes_on_behind_the_last_whole_row(tmp_path: Path, cut):
     whole, part = tmp_path / "whole", tmp_path / "part"
     score("--input", tmp_path / "in.jsonl", "--output", whole, code=1)
     part.write_bytes(whole.read_bytes()[:cut])
-    code = 0 if cut > 1_000_000 else 1
-    score("--input", tmp_path / "in.jsonl", "--output", part, "--resume", code=code)
+    # The status is that of all rows, also of those that were there.
+    score("--input", tmp_path / "in.jsonl", "--output", part, "--resume", code=1)
     assert part.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 1 << 20])
+def test_errors_that_are_there_are_counted_but_for_one_that_is_not_whole(
+    tmp_path: Path, monkeypatch, piece
+):
+    monkeypatch.setattr("app.bulk.sink._PIECE", piece)
+    error = {"status": 422, "errors": []}
+    quoting = {"id": ',"error":{', "model": ',"error":{'}
+    parts = [
+        orjson.dumps({"line": i + 1} | (quoting | {"error": error} if i % 3 == 1 else quoting))
+        for i in range(20)
+    ]
+    path = tmp_path / "out"
+    path.write_bytes(b"\n".join(parts) + b"\n")
+    with Sink(str(path), resume=True) as sink:
+        assert (sink.count, sink.faults) == (20, 7)
+    with path.open("ab") as file:
+        file.write(parts[1][:-1])
+    with Sink(str(path), resume=True) as sink:
+        assert (sink.count, sink.faults) == (20, 7)
 
 
 @pytest.mark.parametrize("served", [False, True], ids=["here", "served"])
@@ -183,7 +213,7 @@ def test_what_a_user_can_mend_is_one_clear_error(arguments, message):
 
 
 def test_no_service_is_an_error_and_what_is_there_stays(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("app.client.blocking.time.sleep", lambda _: None)
+    monkeypatch.setattr("app.client.blocking._pause", lambda *_: False)
     (tmp_path / "in.txt").write_text("we\n")
     arguments = ("--input", tmp_path / "in.txt", "--output", tmp_path / "out")
     assert "cannot be reached" in score(*arguments, "--url", "http://127.0.0.1:9", code=2).stderr

@@ -17,7 +17,9 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr("app.client.blocking.time.sleep", waited.append)
+    monkeypatch.setattr(
+        "app.client.blocking._pause", lambda seconds, _: waited.append(seconds) or False
+    )
     monkeypatch.setattr("app.client.awaited.asyncio.sleep", sleep)
     random.seed(3)
     return waited

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.client import AsyncClient, Client, Retries, ServiceError, UnreachableError
+from app.client import AsyncClient, Client, ClientError, Retries, ServiceError, UnreachableError
 from tests.app.client.scripted import STATUS, problem, scripted
 
 
@@ -90,6 +90,25 @@ def test_what_will_not_change_is_not_asked_again(waits, use_async, answer):
 
 
 @both
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"Sun, {10**20} Nov 2026 08:49:37 GMT",
+        "Sun, 99 Nov 2026 08:49:37 GMT",
+        "Sun, 06 Nov 2026 08:49:37 +9999999999999999999999",
+        "Mon, 01 Jan 0001 00:00:00 +2359",
+        "9" * 400,
+        "-1",
+        "soon",
+    ],
+)
+def test_a_retry_after_that_cannot_be_read_is_as_good_as_none(waits, use_async, value):
+    script = scripted(problem(429, retry_after=value), httpx.Response(200, json=STATUS))
+    assert ready(script, use_async=use_async).models == ["m"]
+    assert waits[0] < 1
+
+
+@both
 def test_something_else_than_the_service_is_an_error(waits, use_async):
     with pytest.raises(UnreachableError, match="not answered by this service"):
         ready(scripted(httpx.Response(200, text="hello")), use_async=use_async)
@@ -118,3 +137,33 @@ def test_the_key_is_a_bearer_token(use_async):
     ready(answer, use_async=use_async, api_key="k")
     ready(answer, use_async=use_async)
     assert seen == ["Bearer k", None]
+    ready(answer, use_async=use_async, api_key="k\r\n")
+    assert seen[-1] == "Bearer k"
+
+
+@both
+@pytest.mark.parametrize("key", ["SECRET\nSECRET", "SECR\u00c9T", "SECRET\x7f", "\n", ""])
+def test_a_key_that_cannot_be_sent_is_an_error_that_does_not_tell_it(use_async, key):
+    with pytest.raises(ClientError, match="must be printable ASCII") as raised:
+        ready(scripted(), use_async=use_async, api_key=key)
+    assert "SECR" not in str(raised.value)
+
+
+@both
+@pytest.mark.parametrize(
+    "error", [httpx.LocalProtocolError("header"), httpx.UnsupportedProtocol("scheme")]
+)
+def test_what_is_wrong_on_our_side_is_not_tried_again(waits, use_async, error):
+    with pytest.raises(UnreachableError):
+        ready(scripted(error), use_async=use_async)
+    assert waits == []
+
+
+@both
+@pytest.mark.parametrize(
+    "error", [httpx.ReadError("reset"), httpx.RemoteProtocolError("gone"), httpx.ProxyError("503")]
+)
+def test_what_may_be_the_networks_fault_is_tried_again(waits, use_async, error):
+    script = scripted(error, httpx.Response(200, json=STATUS))
+    assert ready(script, use_async=use_async).models == ["m"]
+    assert len(waits) == 1

@@ -128,6 +128,19 @@ def test_a_refused_request_whose_body_never_ends_is_cut_off(address):
         send_until_closed(connection, b"3e8\r\n" + b" " * 1000 + b"\r\n")
 
 
+def test_a_stream_both_ways_that_falls_silent_is_cut_off(address, running):
+    head = CHUNKED.replace(b"/next-word", b"/score/bulk").replace(b"json", b"x-ndjson")
+    line = b'{"text": "we"}\n'
+    with connect(address) as connection:
+        connection.sendall(head + b"%x\r\n%b\r\n" % (len(line), line))
+        started = time.monotonic()
+        answer = everything(connection)
+    assert 0.8 < time.monotonic() - started < PATIENCE
+    assert b'"log_prob":' in answer
+    assert not answer.endswith(b"0\r\n\r\n")  # whoever reads sees that this is no end
+    assert "ASGI callable" not in running[1].read_text()
+
+
 def test_a_slow_answer_is_nobodys_fault(address):
     """Nobody is cut off while the service works, nor what waits behind it."""
     body = b'{"text": "we", "strategy": "sample", "temperature": 100, "n": 200, "max_tokens": 3000}'
@@ -157,6 +170,26 @@ def test_who_does_not_read_is_cut_off(address):
         sending.join(PATIENCE)
         assert not sending.is_alive()
     assert 0 < received.count(b"HTTP/1.1 200") < requests
+
+
+def test_who_reads_slowly_is_not(address):
+    """Much longer than the bound, and slower than the kernel shows by itself."""
+    requests = 200
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(PATIENCE)
+        connection.connect(address)
+        sending = threading.Thread(target=send_all, args=(connection, requests))
+        sending.start()
+        received = bytearray()
+        started = time.monotonic()
+        while time.monotonic() - started < 6:
+            received += connection.recv(4096)
+            time.sleep(0.05)
+        while received.count(b"HTTP/1.1 200") < requests:
+            received += connection.recv(1 << 16) or pytest.fail("cut off")
+        sending.join(PATIENCE)
+        assert not sending.is_alive()
 
 
 def send_all(connection: socket.socket, requests: int) -> None:

@@ -1,6 +1,7 @@
 """So much a minute and no more; the right host; proxies believed where that is set."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.application import create_app
+from app.errors import BusyError, RateLimitedError
 from app.keys import new_key
+from app.rate_limits import RateLimit
 from app.server import Server
 from app.settings import Settings
 from tests.app.conftest import wait_until_ready
@@ -48,11 +51,79 @@ def test_the_minute_ends_when_it_is_said_to(models_dir, monkeypatch):
     with service(models_dir, requests_per_minute=1) as client:
         assert client.get("/models").status_code == 200
         seconds = check_limited(client.get("/models"))
-        now = time.time()
-        monkeypatch.setattr(time, "time", lambda: now + seconds - 3)
+        now = time.monotonic()
+        monkeypatch.setattr("app.rate_limits.monotonic", lambda: now + seconds - 3)
         check_limited(client.get("/models"))
-        monkeypatch.setattr(time, "time", lambda: now + seconds + 0.01)
+        monkeypatch.setattr("app.rate_limits.monotonic", lambda: now + seconds + 0.01)
         assert client.get("/models").status_code == 200
+
+
+def test_a_clock_that_is_set_moves_no_minute(monkeypatch):
+    limit = RateLimit(1, "requests")
+    limit.spend("a")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3600)
+    with pytest.raises(RateLimitedError):
+        limit.spend("a")
+
+
+def test_clients_are_forgotten_behind_their_minute(monkeypatch):
+    now = time.monotonic()
+    monkeypatch.setattr("app.rate_limits.monotonic", lambda: now)
+    limit = RateLimit(1, "requests")
+    for client in range(1000):
+        limit.spend(f"early {client}")
+    now += 59
+    limit.spend("late")
+    assert len(limit._windows) == 1001
+    now += 2
+    limit.spend("last")
+    assert limit._windows.keys() == {"late", "last"}
+    with pytest.raises(RateLimitedError):
+        limit.spend("late")
+
+
+def test_what_a_request_costs_does_not_grow_with_the_clients():
+    """Looked up, and not looked through: as many steps for one client as for ten thousand."""
+
+    def steps() -> int:
+        counted = 0
+
+        def count(*_: object) -> None:
+            nonlocal counted
+            counted += 1
+
+        sys.setprofile(count)
+        try:
+            limit.spend("one more")
+        finally:
+            sys.setprofile(None)
+        return counted
+
+    limit = RateLimit(100, "requests")
+    limit.spend("one more")
+    few = steps()
+    for client in range(10_000):
+        limit.spend(str(client))
+    assert steps() == few
+
+
+def test_work_that_is_refused_for_a_full_queue_is_not_counted():
+    class Full:
+        async def run(self, *_: object, **__: object) -> None:
+            raise BusyError("full", 1)
+
+    async def scenario() -> None:
+        limit = RateLimit(10, "items")
+        driver = limit.driver(Full())
+        for _ in range(5):
+            with pytest.raises(BusyError, match="full"):
+                await driver.run(None, None, items=10, client="a")
+        limit.spend("a", 10)
+        with pytest.raises(RateLimitedError):
+            await driver.run(None, None, client="a")
+
+    asyncio.run(scenario())
 
 
 def test_items_a_minute_are_texts_and_continuations(models_dir):
