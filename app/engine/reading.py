@@ -45,6 +45,11 @@ class Reading:
         if self._at == len(forward.token_ids):
             self.result = found.result if last else Pass(Tensor(), found.state)
 
+    @property
+    def rest(self) -> int:
+        """How many tokens are still to be read."""
+        return len(self._forward.token_ids) - self._at
+
     def piece(self) -> Forward:
         """Return what to read next."""
         forward, at = self._forward, self._at

@@ -29,6 +29,9 @@ from models.language_model import LanguageModel
 _STEP_TOKENS = 256  # computed together: 5 ms of a shipped model, 12 of one with 33,278 words
 _CACHED_STEPS = 64  # a program whose passes are all cached lets others go on after so many
 _STEPS_AT_ONCE = 8  # and the event loop after so many
+_TOKENS_AT_ONCE = 32  # computed in the event loop, in a step
+_SHORT = 0.0005  # seconds of a step that the event loop has time for,
+_MOST_AT_ONCE = 0.002  # and after which it begins no other
 _MOST_PATIENCE = 0.0005  # seconds that the event loop gives the thread to let go
 _PAUSE = 0.005  # seconds without a keystroke: more will follow, from people; programs don't wait
 _MOST_AHEAD = 64  # programs that nobody waits for, yet
@@ -62,6 +65,7 @@ class Worker:
         self._turns = Turns()
         self._active: list[Job] = []
         self._running = 0
+        self._small_step = float("inf")  # seconds that the last one of few tokens took
         self._crowded = False  # not everything that was wanted fitted into the last step
         self._settled: list[tuple[Job, Any, BaseException | None]] = []
         name = f"model-{model.name}"
@@ -123,13 +127,24 @@ class Worker:
             self._knocking = False
 
     def _answer_at_once(self, job: Job) -> None:
-        """Run a program as far as the cache goes, without a change of threads, which costs more."""
+        """Run a program as far as short steps go, without a change of threads, which costs more."""
         self._turns.add(job)
         self.stats.queued += job.items
+        until = time.perf_counter() + _MOST_AT_ONCE
         self._admit(_STEPS_AT_ONCE)
+        try:
+            while job.running and self._is_short(job) and time.perf_counter() < until:
+                self._step()
+        except BaseException as error:
+            self._fail_all(error)
         self._active = [job for job in self._active if job.running]
         settled, self._settled = self._settled, []
         _settle(settled)
+
+    def _is_short(self, job: Job) -> bool:
+        """Return whether a program's next step takes no longer than a change of threads or two."""
+        waiting = [reading.rest for reading in job.readings if reading.result is None]
+        return self._small_step < _SHORT and sum(waiting) <= _TOKENS_AT_ONCE
 
     def drop(self, job: Job) -> None:
         """Let a job end at its next step, or without a step: nobody waits for it any more."""
@@ -165,11 +180,8 @@ class Worker:
                 self._receive()
                 self._admit()
                 self._step()
-            except BaseException as error:  # a bug of ours: nobody may wait for an answer for ever
-                log.error("bug", error=type(error).__name__, thread=threading.current_thread().name)
-                for job in self._active:
-                    if job.running:
-                        self._finish(job, None, RuntimeError(type(error).__name__))
+            except BaseException as error:
+                self._fail_all(error)
             self._active = [job for job in self._active if job.running]
             self._deliver()
         self._receive()
@@ -182,6 +194,13 @@ class Worker:
             self._active = []
             self._ahead.clear()
             self._cache.clear()
+
+    def _fail_all(self, error: BaseException) -> None:
+        """End what runs because of a bug of ours: nobody may wait for an answer for ever."""
+        log.error("bug", error=type(error).__name__, thread=threading.current_thread().name)
+        for job in self._active:
+            if job.running:
+                self._finish(job, None, RuntimeError(type(error).__name__))
 
     def _receive(self) -> None:
         """Take in new jobs; wait for one if there is nothing else to do."""
@@ -263,7 +282,10 @@ class Worker:
             started = time.perf_counter()
             passes = self._compute(work)
             tokens = sum(len(piece.token_ids) for _, _, piece in work)
-            self.stats.computed(len(work), tokens, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self.stats.computed(len(work), tokens, seconds)
+            if tokens <= _TOKENS_AT_ONCE:
+                self._small_step = seconds
             for (job, reading, piece), result in zip(work, passes, strict=True):
                 if not job.running:  # another of its passes failed
                     continue
