@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TypeVar
 
+from limits import RateLimitItemPerMinute
+from limits.storage import Storage
+from limits.strategies import FixedWindowRateLimiter
+
 from app.driver import Driver
 from app.errors import BusyError, RateLimitedError
 from models.forward import Program
@@ -33,14 +37,76 @@ class Window:
     spent: int = 0
 
 
+class Windows(Storage):
+    """Where the library counts: a look-up a request, however many clients there are.
+
+    Its own storage in memory looks through all clients, again and again, and its clock may be set.
+    """
+
+    STORAGE_SCHEME = None
+    base_exceptions = ValueError
+
+    def __init__(self) -> None:
+        """Count nothing yet."""
+        super().__init__()
+        self.windows: dict[str, Window] = {}
+        self._swept = monotonic()
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Count, in a window of ``expiry`` seconds from its first count on."""
+        self._sweep()
+        window = self.window(key)
+        if window is None:
+            window = self.windows[key] = Window(monotonic() + expiry)
+        window.spent += amount
+        return window.spent
+
+    def window(self, key: str) -> Window | None:
+        """Return the window that is open for a key, if one is."""
+        window = self.windows.get(key)
+        return window if window is not None and window.ends > monotonic() else None
+
+    def get(self, key: str) -> int:
+        """Return what is counted."""
+        window = self.window(key)
+        return 0 if window is None else window.spent
+
+    def get_expiry(self, key: str) -> float:
+        """Return when the window ends, by `time.monotonic`."""
+        window = self.window(key)
+        return monotonic() if window is None else window.ends
+
+    def check(self) -> bool:
+        """Return True: memory is always there."""
+        return True
+
+    def reset(self) -> int:
+        """Forget all."""
+        forgotten = len(self.windows)
+        self.windows.clear()
+        return forgotten
+
+    def clear(self, key: str) -> None:
+        """Forget a key."""
+        self.windows.pop(key, None)
+
+    def _sweep(self) -> None:
+        """Once a minute, forget the windows that have ended."""
+        now = monotonic()
+        if now - self._swept >= _MINUTE:
+            self._swept = now
+            self.windows = {key: w for key, w in self.windows.items() if w.ends > now}
+
+
 class RateLimit:
     """So many a minute for each client."""
 
     def __init__(self, per_minute: int, what: str) -> None:
         """Allow ``per_minute`` of ``what``."""
         self._per_minute, self._what = per_minute, what
-        self._windows: dict[str, Window] = {}
-        self._swept = monotonic()
+        self._item = RateLimitItemPerMinute(per_minute)
+        self._windows = Windows()
+        self._limiter = FixedWindowRateLimiter(self._windows)
 
     def spend(self, client: str, amount: int = 1) -> Callable[[], None]:
         """Count ``amount`` for a client; one that is more than a minute's takes a whole minute's.
@@ -51,29 +117,21 @@ class RateLimit:
         Raises:
             RateLimitedError: The client has too little left; nothing is counted.
         """
-        now = monotonic()
-        self._sweep(now)
-        window = self._windows.get(client)
-        if window is None or window.ends <= now:
-            window = self._windows[client] = Window(now + _MINUTE)
         cost = min(amount, self._per_minute)
-        if window.spent + cost > self._per_minute:
+        if not self._limiter.test(self._item, client, cost=cost):
+            ends = self._limiter.get_window_stats(self._item, client).reset_time
             raise RateLimitedError(
                 f"No more than {self._per_minute} {self._what} a minute.",
-                retry_after=max(1, math.ceil(window.ends - now)),
+                retry_after=max(1, math.ceil(ends - monotonic())),
             )
-        window.spent += cost
+        self._limiter.hit(self._item, client, cost=cost)
+        window = self._windows.window(self._item.key_for(client))
 
         def give_back() -> None:
-            window.spent -= cost
+            if window is not None:
+                window.spent -= cost
 
         return give_back
-
-    def _sweep(self, now: float) -> None:
-        """Once a minute, forget the clients whose minute has ended."""
-        if now - self._swept >= _MINUTE:
-            self._swept = now
-            self._windows = {c: w for c, w in self._windows.items() if w.ends > now}
 
     def driver(self, driver: Driver) -> Driver:
         """Return a driver that counts programs' items before it lets them into ``driver``."""
