@@ -151,7 +151,7 @@ def _repeated(recipe: Recipe, paths: Sequence[Path], parts: Sequence[Dataset]) -
     return [part for part, n in zip(parts, times, strict=True) for _ in range(n)]
 
 
-def _check_run(recipe: Recipe, run: Path, *, resume: bool, write: bool) -> None:
+def _check_run(recipe: Recipe, run: Path, *, resume: bool, write: bool = True) -> None:
     """Hold a run folder to one recipe; only its length may change between resumptions."""
     path, values = run / "recipe.json", recipe.to_values()
     if resume:
