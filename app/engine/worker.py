@@ -30,8 +30,8 @@ _STEP_TOKENS = 256  # computed together: 5 ms of a shipped model, 12 of one with
 _CACHED_STEPS = 64  # a program whose passes are all cached lets others go on after so many
 _STEPS_AT_ONCE = 8  # and the event loop after so many
 _TOKENS_AT_ONCE = 32  # computed in the event loop, in a step
-_SHORT = 0.0005  # seconds of a step that the event loop has time for,
-_MOST_AT_ONCE = 0.002  # and after which it begins no other
+_SHORT = 0.0005  # seconds of a step that the event loop has time for
+_TURN = 0.003  # seconds after which a turn of the event loop leaves everything to the thread
 _MOST_PATIENCE = 0.0005  # seconds that the event loop gives the thread to let go
 _PAUSE = 0.005  # seconds without a keystroke: more will follow, from people; programs don't wait
 _MOST_AHEAD = 64  # programs that nobody waits for, yet
@@ -60,6 +60,7 @@ class Worker:
         # What follows belongs to whoever holds this: the thread, but while it has nothing to do.
         self._busy = threading.Lock()
         self._pausing: asyncio.TimerHandle | None = None
+        self._turn_ends: float | None = None  # of the event loop, in which it runs programs
         self._knocking = False  # somebody else wants it
         self._ahead: deque[tuple[Program[object], list[Pass] | None]] = deque(maxlen=_MOST_AHEAD)
         self._turns = Turns()
@@ -93,7 +94,7 @@ class Worker:
                 self._ended, self._rated = 0, time.monotonic()
             self._items += job.items
         # With nothing to do the thread is just about to let go.
-        if job.small and self._hold():
+        if job.small and self._has_time(job) and self._hold():
             try:
                 self._answer_at_once(job)
             finally:
@@ -130,16 +131,26 @@ class Worker:
         """Run a program as far as short steps go, without a change of threads, which costs more."""
         self._turns.add(job)
         self.stats.queued += job.items
-        until = time.perf_counter() + _MOST_AT_ONCE
         self._admit(_STEPS_AT_ONCE)
         try:
-            while job.running and self._is_short(job) and time.perf_counter() < until:
+            while job.running and self._is_short(job) and self._has_time(job):
                 self._step()
         except BaseException as error:
             self._fail_all(error)
         self._active = [job for job in self._active if job.running]
         settled, self._settled = self._settled, []
         _settle(settled)
+
+    def _has_time(self, job: Job) -> bool:
+        """Return whether this turn of the event loop may go on with what takes no thread."""
+        now = time.perf_counter()
+        if self._turn_ends is None:
+            self._turn_ends = now + _TURN
+            job.loop.call_soon(self._end_turn)
+        return now < self._turn_ends
+
+    def _end_turn(self) -> None:
+        self._turn_ends = None
 
     def _is_short(self, job: Job) -> bool:
         """Return whether a program's next step takes no longer than a change of threads or two."""

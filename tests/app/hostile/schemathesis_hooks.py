@@ -1,9 +1,11 @@
 """What Schemathesis is told about this service."""
 
+import json
 from typing import Any
 
 import schemathesis
 from schemathesis import GenerationMode
+from schemathesis.core import NOT_SET
 
 BY_SCHEMA = "The request has fields that cannot be used."
 BEYOND_FLOATS = str(2**63 - 1)
@@ -24,6 +26,29 @@ def whole_numbers(value: Any) -> Any:
 @schemathesis.hook
 def map_body(context: schemathesis.HookContext, body: Any) -> Any:
     return whole_numbers(body)
+
+
+@schemathesis.serializer("application/x-ndjson")
+def as_line(context: schemathesis.SerializationContext, value: Any) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+@schemathesis.check
+def bad_lines_get_rows_that_say_so(
+    context: schemathesis.CheckContext,
+    response: schemathesis.Response,
+    case: schemathesis.Case,
+) -> None:
+    """Stands for ``negative_data_rejection`` where the answer begins before the line is read."""
+    kind = case.media_type
+    if kind == "application/x-ndjson" and case.body is not NOT_SET:
+        mode = case.meta.generation.mode if case.meta else None
+        if response.status_code == 200:
+            (row,) = map(json.loads, response.content.splitlines())
+            if mode is GenerationMode.NEGATIVE:
+                assert 400 <= row["error"]["status"] < 500
+            else:
+                assert "error" not in row or row["error"]["detail"] != BY_SCHEMA, row
 
 
 @schemathesis.check
