@@ -14,7 +14,7 @@ _Number = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]
 LineId = (
     Annotated[
         Annotated[_Name, Tag(ONE)] | Annotated[_Number, Tag(MANY)],
-        Discriminator(lambda value: MANY if isinstance(value, int) else ONE),
+        Discriminator(lambda value: MANY if isinstance(value, int | float) else ONE),
     ]
     | None
 )
