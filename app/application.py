@@ -20,7 +20,6 @@ from app.gate import Gate, describe_refusals
 from app.keys import Keyring, load_keys
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware
-from app.rate_limits import RateLimit
 from app.registry import Registry
 from app.reloading import Reloading
 from app.routes.aac import aac_routes
@@ -37,6 +36,8 @@ from app.telemetry import Tracing
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
+
+    from app.rate_limits import RateLimit
 
 _DESCRIPTION = """\
 Text prediction by language models trained on your own text: what word comes next, how likely a
@@ -140,8 +141,12 @@ def create_app(
     return app
 
 
-def _rate_limit(per_minute: int, what: str) -> RateLimit | None:
-    return RateLimit(per_minute, what) if per_minute else None
+def _rate_limit(per_minute: int, what: str) -> "RateLimit | None":
+    if not per_minute:
+        return None
+    from app.rate_limits import RateLimit  # where it is wanted: it loads a library
+
+    return RateLimit(per_minute, what)
 
 
 def _engine_metrics(engine: Engine) -> Iterable["Metric"]:

@@ -1,14 +1,16 @@
 """Who comes in: the right host, a key, and no more often than is allowed."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.connection import address
 from app.errors import HANDLED, MisdirectedError, problem_response, responses
 from app.keys import Keyring, authenticate
-from app.rate_limits import RateLimit
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.rate_limits import RateLimit
 
 # Asked by whoever watches over the service, by its address and without a key.
 _ALWAYS_OPEN = frozenset({"/health", "/ready"})
@@ -20,7 +22,7 @@ class Gate:
     """Stands in front of the application, and refuses by default: what is open is listed."""
 
     def __init__(
-        self, app: ASGIApp, settings: Settings, keyring: Keyring, requests: RateLimit | None
+        self, app: ASGIApp, settings: Settings, keyring: Keyring, requests: "RateLimit | None"
     ) -> None:
         """Let those into ``app`` who may, as often as ``requests`` says."""
         self._app, self._keyring = app, keyring

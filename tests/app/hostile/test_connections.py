@@ -158,12 +158,7 @@ def test_a_slow_answer_is_nobodys_fault(address):
 def test_who_does_not_read_is_cut_off(address):
     """However much the kernel takes on its behalf."""
     requests = 4000
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.settimeout(PATIENCE)
-        connection.connect(address)
-        sending = threading.Thread(target=send_all, args=(connection, requests))
-        sending.start()
+    with asking(address, requests) as (connection, sending):
         sending.join(PATIENCE)
         time.sleep(4)
         received = everything(connection)
@@ -175,12 +170,7 @@ def test_who_does_not_read_is_cut_off(address):
 def test_who_reads_slowly_is_not(address):
     """Much longer than the bound, and slower than the kernel shows by itself."""
     requests = 200
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.settimeout(PATIENCE)
-        connection.connect(address)
-        sending = threading.Thread(target=send_all, args=(connection, requests))
-        sending.start()
+    with asking(address, requests) as (connection, sending):
         received = bytearray()
         started = time.monotonic()
         while time.monotonic() - started < 6:
@@ -190,6 +180,20 @@ def test_who_reads_slowly_is_not(address):
             received += connection.recv(1 << 16) or pytest.fail("cut off")
         sending.join(PATIENCE)
         assert not sending.is_alive()
+
+
+@contextlib.contextmanager
+def asking(
+    address: tuple[str, int], requests: int
+) -> Iterator[tuple[socket.socket, threading.Thread]]:
+    """Somebody who asks for much, and for whom the kernel takes little."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(PATIENCE)
+        connection.connect(address)
+        sending = threading.Thread(target=send_all, args=(connection, requests))
+        sending.start()
+        yield connection, sending
 
 
 def send_all(connection: socket.socket, requests: int) -> None:
