@@ -17,7 +17,7 @@ The join mark is U+0001, which costs one byte; where a text itself contains it, 
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -38,6 +38,11 @@ _OTHER_BEHIND = rf"(?<={_OTHER}|{_OTHER}[{_MARK}]|{_OTHER}[{_MARK}][{_MARK}])"
 _INNER_APOSTROPHE = rf"(?<=[{_WORD}])['’](?=[\p{{L}}\p{{N}}])"
 _TOUCHES_LEFT = rf"(?<=\S)(?!{_INNER_APOSTROPHE})(?={_OTHER})"
 _TOUCHES_RIGHT = rf"{_OTHER_BEHIND}(?<![{_WORD}]['’])(?=[\p{{L}}\p{{N}}_])"
+
+# Between white space as the normalizer knows it; see `_is_space`.
+_PARTS = re.compile(r"[\S\x1c-\x1f]+")
+_MOST_PARTS = 1 << 15  # some megabytes
+_LONG_PART = 64  # characters; a longer one is not remembered
 
 _JOINS = re.compile(rf" {JOIN}(?!0)|{JOIN} ")
 
@@ -73,6 +78,7 @@ class JoinedTokenizer(Tokenizer):
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         """Look up the special tokens."""
         super().__init__(backend)
+        self._remembered_part = lru_cache(_MOST_PARTS)(self._encode_part)
         self.bos_id = self._special(BOS)
         self.eos_id = self._special(EOS)
         self.vocab_size = self.bos_id
@@ -100,8 +106,17 @@ class JoinedTokenizer(Tokenizer):
         return Encoding(token_ids, words)
 
     def encode_ids(self, text: str) -> list[int]:
-        """Return `encode`'s token ids alone."""
-        ids: list[int] = self._backend.encode(text + " ", add_special_tokens=False).ids
+        """Return `encode`'s token ids alone: those of each part between white space, for no unit,
+        join or piece reaches beyond one. Most parts are words that were met before.
+        """
+        ids: list[int] = []
+        for part in _PARTS.findall(text):
+            encode = self._remembered_part if len(part) < _LONG_PART else self._encode_part
+            ids += encode(part)
+        return ids
+
+    def _encode_part(self, part: str) -> list[int]:
+        ids: list[int] = self._backend.encode(part + " ", add_special_tokens=False).ids
         return ids
 
     def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:

@@ -41,6 +41,19 @@ def test_white_space_only_separates_words(text):
     assert tokenizer.encode(text).token_ids == tokenizer.encode(single_spaced(text)).token_ids
 
 
+@both_kinds
+@given(TEXTS)
+@example("don't 'tis rock'n'roll O''Brien a'_b _'c")
+@example("\u0301 a\u0301, ,\u0301a ,\u0301\u0301\u0301a \u200d👩\u200d💻\u200db")
+@example(" \x00\x1c \x1d\x1e \x1f\x7f\x85\x85 \u3000\ufeff\U0010ffff\n\n,  , \x01 \x010")
+@example(f"{'a' * 100} {'a, ' * 50} {'漢' * 70},")
+@bounded(400)
+def test_token_ids_alone_are_the_same(kind, text):
+    tokenizer = tokenizer_of(kind)
+    for _ in range(2):  # the second time out of memory
+        assert tokenizer.encode_ids(text) == tokenizer.encode(text).token_ids
+
+
 UNITS = ["the", "cats", "don't", "teacher's", "red", ",", ".", "(", ")", "!"]
 
 
