@@ -1,7 +1,7 @@
 """What is known of a client while it waits, and what has to end when it goes."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Protocol, TypeVar
@@ -25,9 +25,11 @@ class Connection(Protocol):
 
     Attributes:
         lost: It is closed, whoever closed it.
+        leave: To be called when that happens, if anything; one answer at a time is made for it.
     """
 
     lost: asyncio.Event
+    leave: Callable[[], None] | None
 
     def cut_off(self) -> None:
         """Close it, whatever is still to be said on it."""
@@ -70,29 +72,56 @@ async def while_connected(request: Request, work: Awaitable[R]) -> R:
     """
     answering = asyncio.current_task()
     assert answering is not None
-    watching: asyncio.Task[None] | None = None
     gone = False
 
-    async def watch() -> None:
+    def leave() -> None:
         nonlocal gone
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
         gone = True
         answering.cancel()
+
+    connection: Connection | None = request.scope.get(CONNECTION)
+    forget = _listen(request, leave) if connection is None else _hear(connection, leave)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        # By `leave`, unless whoever runs this request has cancelled it too, or alone.
+        if gone and not answering.uncancel():
+            raise ClientGoneError("The client has gone.") from None
+        raise
+    finally:
+        forget()
+
+
+def _hear(connection: Connection, leave: Callable[[], None]) -> Callable[[], None]:
+    """Call ``leave`` when the connection is lost; returns what ends that."""
+    connection.leave = leave
+    if connection.lost.is_set():
+        leave()
+
+    def forget() -> None:
+        connection.leave = None
+
+    return forget
+
+
+def _listen(request: Request, leave: Callable[[], None]) -> Callable[[], None]:
+    """Call ``leave`` when the client is heard to go, by another server than ours."""
+    watching: asyncio.Task[None] | None = None
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        leave()
 
     def begin() -> None:
         nonlocal watching
         watching = asyncio.ensure_future(watch())
 
     patience = asyncio.get_running_loop().call_later(_PATIENCE, begin)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        # By `watch`, unless whoever runs this request has cancelled it too, or alone.
-        if gone and not answering.uncancel():
-            raise ClientGoneError("The client has gone.") from None
-        raise
-    finally:
+
+    def forget() -> None:
         patience.cancel()
         if watching is not None:
             watching.cancel()
+
+    return forget

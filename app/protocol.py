@@ -7,6 +7,7 @@ import os
 import sys
 import termios
 from asyncio import TimerHandle, Transport
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -56,6 +57,7 @@ class Protocol(HttpToolsProtocol):
 
     bounds = ConnectionBounds()
     lost: asyncio.Event  # see `Connection`
+    leave: Callable[[], None] | None = None
     _answered: RequestResponseCycle | None = None
     _pending = 0  # bytes since the last body or request
     _in_head = _in_body = False
@@ -76,6 +78,8 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self.lost.set()
+        if self.leave is not None:
+            self.leave()
         self._expect_nothing()
         # Uvicorn tells the request that came last, which waits where another is being answered.
         if self._answered is not None and not self._answered.response_complete:

@@ -25,6 +25,8 @@ class Engine:
         self._limits = limits
         # Told of each program that has ended: model, items, tokens computed, and the result.
         self.watch: Callable[[LanguageModel, int, int, Any], None] | None = None
+        self._due: dict[Job, float] = {}  # when jobs must be over, the oldest first
+        self._timer: asyncio.TimerHandle | None = None
         self._workers: dict[int, Worker] = {}  # by the model's identity
         self._ending: dict[Worker, asyncio.Task[None]] = {}
         self._ended: dict[str, Stats] = {}  # of workers that have ended, by the model's name
@@ -45,13 +47,13 @@ class Engine:
         """Return the program's result; see `Driver`."""
         job = Job(program, items, client, small=small)
         worker = self._submit(model, job)
-        timer = job.loop.call_later(self._limits.deadline, self._expire, job)
+        self._await(job)
         result: R | None = None
         try:
             result = await job.future
             return result
         finally:
-            timer.cancel()
+            self._due.pop(job, None)
             if self.watch is not None:
                 self.watch(model, items, job.tokens, result)
             if not job.ended:
@@ -123,6 +125,20 @@ class Engine:
         for worker in workers:
             await asyncio.to_thread(worker.join)
 
-    def _expire(self, job: Job) -> None:
-        seconds = f"{self._limits.deadline:g} seconds"
-        job.settle(None, DeadlineError(f"The answer was not there within {seconds}."))
+    def _await(self, job: Job) -> None:
+        """Let a job take no more than its time; one timer is enough for all."""
+        self._due[job] = job.loop.time() + self._limits.deadline
+        if self._timer is None:
+            self._timer = job.loop.call_later(self._limits.deadline, self._expire, job.loop)
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End the jobs whose time is over, and come back when the next one's is."""
+        self._timer = None
+        while self._due:
+            job, due = next(iter(self._due.items()))  # the oldest
+            if (left := due - loop.time()) > 0:
+                self._timer = loop.call_later(left, self._expire, loop)
+                return
+            del self._due[job]
+            seconds = f"{self._limits.deadline:g} seconds"
+            job.settle(None, DeadlineError(f"The answer was not there within {seconds}."))

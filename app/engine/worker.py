@@ -60,6 +60,8 @@ class Worker:
         # What follows belongs to whoever holds this: the thread, but while it has nothing to do.
         self._busy = threading.Lock()
         self._pausing: asyncio.TimerHandle | None = None
+        self._pause_ends = 0.0
+        self._likely: Callable[[], Sequence[Program[object]]] = tuple
         self._turn_ends: float | None = None  # of the event loop, in which it runs programs
         self._knocking = False  # somebody else wants it
         self._ahead: deque[tuple[Program[object], list[Pass] | None]] = deque(maxlen=_MOST_AHEAD)
@@ -109,13 +111,18 @@ class Worker:
 
         Called by the event loop, where the last call alone counts.
         """
-        if self._pausing is not None:
-            self._pausing.cancel()
         loop = asyncio.get_running_loop()
-        self._pausing = loop.call_later(_PAUSE, self._begin_ahead, programs)
+        self._likely, self._pause_ends = programs, loop.time() + _PAUSE
+        if self._pausing is None:
+            self._pausing = loop.call_later(_PAUSE, self._begin_ahead, loop)
 
-    def _begin_ahead(self, programs: Callable[[], Sequence[Program[object]]]) -> None:
+    def _begin_ahead(self, loop: asyncio.AbstractEventLoop) -> None:
+        if (left := self._pause_ends - loop.time()) > 0:  # somebody asked meanwhile
+            self._pausing = loop.call_later(left, self._begin_ahead, loop)
+            return
+        self._pausing = None
         if not self._items:
+            programs = self._likely
             self._ahead.extend((program, None) for program in reversed(programs()))
             self._inbox.put(None)
 

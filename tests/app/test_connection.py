@@ -5,16 +5,34 @@ import asyncio
 import pytest
 from fastapi import Request
 
-from app.connection import peer, while_connected
+from app.connection import CONNECTION, peer, while_connected
 from app.errors import ClientGoneError
 
 
 class Connection:
-    """A client that goes after a while, and whether anybody looks."""
+    """A client that goes after a while, and whether anybody looks.
 
-    def __init__(self, seconds: float) -> None:
+    It is heard to go by whoever watches it; or, of our own server, tells it.
+    """
+
+    leave = None
+
+    def __init__(self, seconds: float, *, tells: bool = False) -> None:
         self.seconds, self.watched = seconds, 0
-        self.request = Request({"type": "http", "client": ("10.0.0.7", 1234)}, self._receive)
+        scope = {"type": "http", "client": ("10.0.0.7", 1234)}
+        if tells:
+            self.lost = asyncio.Event()
+            scope[CONNECTION] = self
+            if seconds:
+                asyncio.get_running_loop().call_later(seconds, self._go)
+            else:
+                self._go()
+        self.request = Request(scope, self._receive)
+
+    def _go(self) -> None:
+        self.lost.set()
+        if self.leave is not None:
+            self.leave()
 
     async def _receive(self) -> dict[str, str]:
         self.watched += 1
@@ -30,9 +48,9 @@ async def work(seconds: float, ended: list[str]) -> str:
         ended.append("ended")
 
 
-def run(seconds: float, leaves: float) -> tuple[str, int]:
+def run(seconds: float, leaves: float, *, tells: bool = False) -> tuple[str, int]:
     async def scenario() -> tuple[str, int]:
-        connection = Connection(leaves)
+        connection = Connection(leaves, tells=tells)
         ended: list[str] = []
         async with asyncio.timeout(20):
             try:
@@ -44,6 +62,7 @@ def run(seconds: float, leaves: float) -> tuple[str, int]:
             assert ended == ["ended"]
             await asyncio.sleep(0)
             assert len(asyncio.all_tasks()) == 1  # nobody watches any more
+            assert connection.leave is None
         return result, connection.watched
 
     return asyncio.run(scenario())
@@ -62,6 +81,12 @@ def test_work_ends_by_itself_while_its_client_is_watched():
     assert run(0.1, leaves=30) == ("done", 1)
 
 
+def test_a_connection_that_tells_is_not_watched():
+    assert run(30, leaves=0.01, tells=True) == ("gone", 0)
+    assert run(30, leaves=0, tells=True) == ("gone", 0)
+    assert run(0.1, leaves=30, tells=True) == ("done", 0)
+
+
 def test_what_the_work_raises_arrives():
     async def failing() -> None:
         raise ValueError("as it was")
@@ -70,13 +95,14 @@ def test_what_the_work_raises_arrives():
         asyncio.run(while_connected(Connection(30).request, failing()))
 
 
+@pytest.mark.parametrize("tells", [True, False])
 @pytest.mark.parametrize("leaves", [0.05, 30])
-def test_being_cancelled_is_no_leaving(leaves):
+def test_being_cancelled_is_no_leaving(leaves, tells):
     """The service cancels a request; whether its client goes at that moment makes no difference."""
 
     async def scenario() -> None:
         ended: list[str] = []
-        request = Connection(leaves).request
+        request = Connection(leaves, tells=tells).request
         task = asyncio.ensure_future(while_connected(request, work(30, ended)))
         await asyncio.sleep(0.01)
         task.cancel()
