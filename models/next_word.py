@@ -8,10 +8,11 @@ import numpy as np
 
 from models.errors import InvalidRequestError
 from models.forward import Pass, Program, read, side_by_side
+from models.frontier import Found, FoundWord
 from models.language_model import LanguageModel
 from models.phrases import probable_phrases
 from models.prefix import Prefix, split_prefix
-from models.search import Found, FoundWord, Search
+from models.search import Search
 from models.tokenizers import Tokenizer
 from models.word_probability import Temper, read_head, word_log_prob
 
@@ -129,8 +130,8 @@ def next_word(
             prefix=reading.begun,
             num_words=num_words,
             words_only=words_only,
-            temper=temper,
-            accept=accept,
+            temper=None if temperature == 1 else temper,
+            accept=accept if exclude else None,
             most_refused=2 * len(exclude),
             most_expansions=MOST_EXPANSIONS // num_words,
         )
@@ -142,8 +143,8 @@ def next_word(
                 root,
                 prefix=reading.begun,
                 num_words=num_words,
-                temper=temper,
-                accept=accept,
+                temper=search.temper,
+                accept=search.accept,
             )
             found = _merge(found, phrases)
         if not words_only:
