@@ -17,6 +17,7 @@
 enum { WORD_START = 2, UNIT_START = 4, PIECE = 8, PLAIN = 16, WORD_END = 32 }; /* flags */
 enum { BATCH = 8 };            /* unfinished words read together */
 enum { ROOM = 48 };            /* children found before more are asked for */
+enum { AHEAD = 16 };           /* tokens whose log-probabilities are fetched before they are read */
 enum { MOST_TAKEN = 4096 };    /* words looked at once the search gave up */
 enum { DONE = 0, ASKS = -1 };  /* what `nextword_search_next` returns, or how many are to be read */
 enum { NO = 0, NEW, KNOWN };   /* whether a word counts; its text may have been found before */
@@ -287,6 +288,7 @@ static void look_up(Search *s, const Node *node, Children *c, double *finished) 
     for (int i = 0; i < count; i++)
         for (int32_t at = spans[i].first; at < spans[i].last; at++) {
             int32_t token = v->sorted[at];
+            if (at + AHEAD < spans[i].last) __builtin_prefetch(c->given + v->sorted[at + AHEAD]);
             double log_prob = (double)c->given[token] + c->before, probability = exp(log_prob);
             mass += probability;
             *finished += probability * (double)v->word_ends[token];
