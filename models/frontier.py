@@ -8,8 +8,10 @@ import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import lru_cache
 from itertools import count
-from typing import Protocol
+from operator import attrgetter
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,8 +30,7 @@ _MOST_TAKEN = 4096  # words looked at once the search gave up
 _MOST_SPELLINGS = 4  # a punctuation mark: joined to the left or not, to the right or not
 
 
-@dataclass(frozen=True)
-class FoundWord:
+class FoundWord(NamedTuple):
     """A finished word or phrase: its text, natural log-probability and spelling."""
 
     text: str
@@ -74,7 +75,7 @@ class Found:
             proven: The search did not give up.
         """
         return cls(
-            words=sorted(words, key=lambda word: -word.log_prob),
+            words=sorted(words, key=attrgetter("log_prob"), reverse=True),
             prefix_log_prob=float(np.log(prefix_mass)) if prefix_mass > 0 else -np.inf,
             finished_mass=finished_mass,
             proven=proven and open_mass <= PREFIX_TOLERANCE * prefix_mass,
@@ -129,32 +130,32 @@ class Question:
             return None
         return (self.limit + self.most_refused) * (1 if self.words_only else _MOST_SPELLINGS)
 
-    def word(self, token_ids: tuple[int, ...]) -> str | None:
-        """Return how a word reads, if it counts and is written as it should be; else None."""
-        text = written(self.tokenizer, token_ids, words_only=self.words_only)
-        if text is None or (self.accept and not self.accept(text)):
-            return None
-        return text
+
+Written = Callable[[tuple[int, ...]], str | None]
 
 
-@remembered(1 << 14)  # a few megabytes
-def written(tokenizer: Tokenizer, token_ids: tuple[int, ...], *, words_only: bool) -> str | None:
-    """Return how a finished word reads; None for one that is not written so, or no word.
+@remembered(2)
+def reader_of_words(tokenizer: Tokenizer, words_only: bool) -> Written:
+    """Return what tells how a finished word reads: None for one that is not written so, or no word.
 
     One token alone is not checked: those that a search looks at were, once and for all.
 
     Args:
         tokenizer: Whose tokens they are.
-        token_ids: The last ends the word.
         words_only: No punctuation.
     """
-    text = tokenizer.surface(b"".join([tokenizer.pieces[i] for i in token_ids]))
-    if len(token_ids) > 1:
-        if words_only and not tokenizer.is_word(text):
-            return None
-        if list(token_ids) not in tokenizer.spellings(text):
-            return None
-    return text
+
+    @lru_cache(1 << 14)  # a few megabytes
+    def written(token_ids: tuple[int, ...]) -> str | None:
+        text = tokenizer.surface(b"".join([tokenizer.pieces[i] for i in token_ids]))
+        if len(token_ids) > 1:
+            if words_only and not tokenizer.is_word(text):
+                return None
+            if list(token_ids) not in tokenizer.spellings(text):
+                return None
+        return text
+
+    return written
 
 
 class Frontier(Protocol):
@@ -209,6 +210,7 @@ class PlainFrontier:
         """Begin behind ``root``, whose log-probabilities are the first piece's."""
         self._question, self._tokenizer, self._root = question, question.tokenizer, root.state
         self._slack = question.slack
+        self._written = reader_of_words(question.tokenizer, question.words_only)
         self._children = ChildFinder(
             question.tokenizer,
             words_only=question.words_only,
@@ -318,7 +320,9 @@ class PlainFrontier:
 
     def _word(self, node: _Node, token: int) -> str | None:
         """Return the word that ``token`` finishes, if it counts."""
-        return self._question.word((*node.token_ids[node.word_start :], token))
+        text = self._written((*node.token_ids[node.word_start :], token))
+        accept = self._question.accept
+        return None if text is None or (accept and not accept(text)) else text
 
     def _finish(self, text: str, token_ids: tuple[int, ...], log_prob: float) -> None:
         if self._question.num_words > 1:

@@ -225,7 +225,7 @@ def _complete_spellings(
             continue
         if not tokenizer.is_word(word.text):
             total = yield from word_log_prob(tokenizer, word.text, root, temper, touching=touching)
-            word = replace(word, log_prob=word.log_prob if total is None else total)
+            word = word._replace(log_prob=word.log_prob if total is None else total)
         words[word.text] = word
     return replace(found, words=sorted(words.values(), key=lambda word: -word.log_prob))
 
@@ -240,13 +240,13 @@ def _written(head: str, found: Found) -> Found:
     """Write before each word what was finished of the prefix."""
     if not head:
         return found
-    return replace(found, words=[replace(word, text=head + word.text) for word in found.words])
+    return replace(found, words=[word._replace(text=head + word.text) for word in found.words])
 
 
 def _either(one: Found, other: Found, log_prob: float) -> Found:
     """Join what two readings of a prefix found, the other's all so much more probable."""
     possible = [word for word in other.words if word.log_prob > -math.inf]
-    moved = [replace(word, log_prob=word.log_prob + log_prob) for word in possible]
+    moved = [word._replace(log_prob=word.log_prob + log_prob) for word in possible]
     return Found(
         words=sorted([*one.words, *moved], key=lambda word: -word.log_prob),
         prefix_log_prob=float(np.logaddexp(one.prefix_log_prob, other.prefix_log_prob + log_prob)),

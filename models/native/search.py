@@ -11,7 +11,7 @@ import numpy as np
 
 from models.children import ChildFinder
 from models.forward import Forward, Pass
-from models.frontier import Found, FoundWord, Question, kept_state
+from models.frontier import Found, FoundWord, Question, kept_state, reader_of_words
 from models.native.library import PATH, load_library
 from models.networks import State
 from models.tokenizers import Tokenizer
@@ -38,6 +38,7 @@ class NativeFrontier:
         self._library = library = _functions()
         self._question, self._root = question, root.state
         self._vocabulary = vocabulary = _vocabulary(question.tokenizer)
+        self._written = reader_of_words(question.tokenizer, question.words_only)
         self._told = array("i", bytes(64))
         self._at_told = self._told.buffer_info()[0]
         # One entry a node, in the order in which they were expanded.
@@ -119,8 +120,8 @@ class NativeFrontier:
             ended = self._vocabulary.is_word_end
             ends = [i + 1 for i, token in enumerate(token_ids[:-1]) if ended[token]]
             word = token_ids[ends[-1] if ends else 0 :]
-        text = question.word(word)
-        if text is None:
+        text = self._written(word)
+        if text is None or (question.accept and not question.accept(text)):
             return _NO
         if question.num_words > 1:
             if len(ends) + 1 < question.num_words:
