@@ -14,8 +14,9 @@ import torch
 
 from models.errors import BackendUnavailableError
 from models.forward import Pass, Program
-from models.frontier import Found, Frontier, PlainFrontier, Question
+from models.frontier import Found, Frontier, Question
 from models.native.search import NativeFrontier
+from models.plain_frontier import PlainFrontier
 
 
 class Search(Question):

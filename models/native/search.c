@@ -1,6 +1,6 @@
 /* The frontier of a search over unfinished words: what waits to be read, the most probable first.
  *
- * It does what models/frontier.py says, to the bit: equals leave a heap in the order in which they
+ * It does what models/plain_frontier.py does, to the bit: equals leave a heap in the order in which they
  * came, and what is added up is added up in the same order. A search has its own memory, and
  * nothing is shared between searches but the vocabulary, which nobody changes.
  */

@@ -137,7 +137,7 @@ class NativeFrontier:
 def _raised_floor(question: Question, root: Pass) -> tuple[float, float]:
     """Return the floor to begin with, and the mass of what finishes a word at the root.
 
-    Nan is for the library to find out, which it does unless the list is very long.
+    Where the list is not very long the library finds both: it is given -inf and nan.
     """
     if question.prefix or (question.enough or 0) <= _MOST_ENOUGH:
         return -np.inf, np.nan

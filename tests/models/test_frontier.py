@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.forward import read, run
-from models.frontier import PlainFrontier, Question
+from models.frontier import Question
 from models.native import search as native
 from models.native.search import NativeFrontier
+from models.plain_frontier import PlainFrontier
 from models.search import Search
 from models.tokenizers import train_tokenizer
 from tests.models.helpers import bounded, tokenizer_of, told_model
