@@ -1,14 +1,9 @@
-"""The tokens that can follow an unfinished word, most probable first: a search's inner loop.
-
-Done by the library of `models.native` where it is there, else by numpy; both give the same.
-"""
+"""The tokens that can follow an unfinished word, most probable first."""
 
 from collections.abc import Callable
 
 import numpy as np
-from torch import Tensor
 
-from models.native.children import MOST_ENOUGH, PIECE, UNIT_START, WORD_START, native_children
 from models.selection import at_least, best_first
 from models.tokenizers import Tokenizer
 
@@ -69,19 +64,16 @@ class ChildFinder:
         """
         self.floor = -np.inf
         self._tokenizer, self._enough, self._slack = tokenizer, enough, slack
-        self._native = native_children(tokenizer, slack)
         # Which tokens may begin a word: whole words, and unfinished pieces.
         self._firsts = tokenizer.word_starts if words_only else tokenizer.unit_starts
-        self._first_flag = WORD_START if words_only else UNIT_START
 
     def covering(
-        self, log_probs: np.ndarray, source: Tensor, before: float, ids: np.ndarray, *, start: bool
+        self, log_probs: np.ndarray, before: float, ids: np.ndarray, *, start: bool
     ) -> tuple[Children, float, float]:
         """Look up the children ``ids``.
 
         Args:
             log_probs: Natural log-probabilities (V,).
-            source: The tensor that they came from.
             before: Natural log-probability of what stands before them.
             ids: Token ids (C,), int32.
             start: They begin a word.
@@ -94,24 +86,17 @@ class ChildFinder:
             fitting = ids[self._firsts[ids]] if start else ids
             return fitting, log_probs[fitting].astype(np.float64) + before
 
-        if self._native and log_probs.dtype == np.float32:
-            allowed = self._first_flag if start else PIECE
-            tokens, token_logs, more, mass, finished = self._native.covering(
-                source.data_ptr(), before, ids, allowed=allowed
-            )
-            return Children(tokens, token_logs, every if more else None), mass, finished
         probabilities = np.exp(log_probs[ids].astype(np.float64) + before)
         finished = float(probabilities @ self._tokenizer.word_ends[ids])
         return Children.of(*every()), float(np.add.reduce(probabilities)), finished
 
     def any(
-        self, log_probs: np.ndarray, source: Tensor, before: float, *, start: bool, root: bool
+        self, log_probs: np.ndarray, before: float, *, start: bool, root: bool
     ) -> tuple[Children, float]:
         """Find the children that may be needed.
 
         Args:
             log_probs: Natural log-probabilities (V,).
-            source: The tensor that they came from.
             before: Natural log-probability of what stands before them.
             start: They begin a word.
             root: Nothing stands before them; the words among them raise the floor.
@@ -130,15 +115,6 @@ class ChildFinder:
             possible = logs > -np.inf
             return ids[possible], logs[possible]
 
-        if self._native and log_probs.dtype == np.float32 and (enough or 0) <= MOST_ENOUGH:
-            tokens, token_logs, more, self.floor, finished = self._native.any(
-                source.data_ptr(),
-                before,
-                floor=self.floor,
-                enough=enough or 0,
-                allowed=self._first_flag if start else PIECE,
-            )
-            return Children(tokens, token_logs, every if more else None), finished
         if enough:
             self.raise_floor(at_least(log_probs, self._tokenizer.single_ids, enough))
         finished = float(np.exp(before) * np.dot(np.exp(log_probs), self._tokenizer.word_ends))

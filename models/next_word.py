@@ -8,10 +8,11 @@ import numpy as np
 
 from models.errors import InvalidRequestError
 from models.forward import Pass, Program, read, side_by_side
+from models.frontier import Found, FoundWord
 from models.language_model import LanguageModel
 from models.phrases import probable_phrases
 from models.prefix import Prefix, split_prefix
-from models.search import Found, FoundWord, Search
+from models.search import Search
 from models.tokenizers import Tokenizer
 from models.word_probability import Temper, read_head, word_log_prob
 
@@ -129,8 +130,8 @@ def next_word(
             prefix=reading.begun,
             num_words=num_words,
             words_only=words_only,
-            temper=temper,
-            accept=accept,
+            temper=None if temperature == 1 else temper,
+            accept=accept if exclude else None,
             most_refused=2 * len(exclude),
             most_expansions=MOST_EXPANSIONS // num_words,
         )
@@ -142,8 +143,8 @@ def next_word(
                 root,
                 prefix=reading.begun,
                 num_words=num_words,
-                temper=temper,
-                accept=accept,
+                temper=search.temper,
+                accept=search.accept,
             )
             found = _merge(found, phrases)
         if not words_only:
@@ -224,7 +225,7 @@ def _complete_spellings(
             continue
         if not tokenizer.is_word(word.text):
             total = yield from word_log_prob(tokenizer, word.text, root, temper, touching=touching)
-            word = replace(word, log_prob=word.log_prob if total is None else total)
+            word = word._replace(log_prob=word.log_prob if total is None else total)
         words[word.text] = word
     return replace(found, words=sorted(words.values(), key=lambda word: -word.log_prob))
 
@@ -239,13 +240,13 @@ def _written(head: str, found: Found) -> Found:
     """Write before each word what was finished of the prefix."""
     if not head:
         return found
-    return replace(found, words=[replace(word, text=head + word.text) for word in found.words])
+    return replace(found, words=[word._replace(text=head + word.text) for word in found.words])
 
 
 def _either(one: Found, other: Found, log_prob: float) -> Found:
     """Join what two readings of a prefix found, the other's all so much more probable."""
     possible = [word for word in other.words if word.log_prob > -math.inf]
-    moved = [replace(word, log_prob=word.log_prob + log_prob) for word in possible]
+    moved = [word._replace(log_prob=word.log_prob + log_prob) for word in possible]
     return Found(
         words=sorted([*one.words, *moved], key=lambda word: -word.log_prob),
         prefix_log_prob=float(np.logaddexp(one.prefix_log_prob, other.prefix_log_prob + log_prob)),

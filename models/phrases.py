@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from models.forward import Pass, Program, read, side_by_side
-from models.search import FoundWord, Search
+from models.frontier import FoundWord
+from models.search import Search
 from models.tokenizers import Tokenizer
 
 _WIDTH = 16  # phrases kept of each length, and words tried behind each
@@ -19,8 +20,8 @@ def probable_phrases(
     *,
     prefix: bytes,
     num_words: int,
-    temper: Callable[[np.ndarray], np.ndarray],
-    accept: Callable[[str], bool],
+    temper: Callable[[np.ndarray], np.ndarray] | None,
+    accept: Callable[[str], bool] | None,
 ) -> Program[list[FoundWord]]:
     """Find probable phrases, word by word: a beam whose steps are searches for one word.
 
@@ -29,8 +30,9 @@ def probable_phrases(
         root: The pass behind what was written so far.
         prefix: Bytes that the first word begins with.
         num_words: Words of a phrase.
-        temper: Applied to natural log-probabilities (V,) before they are used.
-        accept: Whether a word counts.
+        temper: Applied to natural log-probabilities (V,) before they are used; None for
+            nothing.
+        accept: Whether a word counts; None for all.
 
     Returns:
         Most probable first, 256 at most; the true most probable phrases may be missing.

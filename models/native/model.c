@@ -93,22 +93,7 @@ EXPORT const char *nextword_sources(void) { return SOURCES; }
 
 EXPORT const char *nextword_current(void) { return chosen_name; }
 
-EXPORT int nextword_children(Children *children) { return chosen_children(children); }
-
-/* The children among ``tokens`` (count); ``masses``: of all of them, and of those that finish.
- * Returns 0 where there may be more. */
-EXPORT int nextword_covering(Children *c, const int32_t *tokens, int count, double *masses) {
-    masses[0] = masses[1] = 0;
-    c->found = 0;
-    for (int i = 0; i < count; i++) {
-        int token = tokens[i];
-        double log_prob = (double)c->given[token] + c->before, probability = exp(log_prob);
-        masses[0] += probability;
-        masses[1] += probability * (double)c->word_ends[token];
-        if (c->flags[token] & c->allowed) insert_child(c, token, log_prob);
-    }
-    return c->found < c->room;
-}
+int list_children(Children *children) { return chosen_children(children); }
 
 EXPORT Model *nextword_model_new(const Sizes *sizes, const float *embedding) {
     Model *model = calloc(1, sizeof *model);

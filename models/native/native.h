@@ -87,7 +87,7 @@ typedef struct {
     const int64_t *positions;  /* position of the first token to read */
 } Call;
 
-/* What a search asks of one distribution: see children.py. */
+/* What a search asks of one distribution: see search.c. */
 enum { MOST_HIGHEST = 64 };
 enum { SINGLE_WORD = 1 };  /* of flags: the token is, alone, a word */
 
@@ -147,6 +147,7 @@ void step_avx512(Model *model, const Call *call);
 int children_avx512(Children *children);
 #endif
 
+int list_children(Children *children); /* by the instructions that were chosen */
 int vector_bits(void); /* of the processor: 512, 256, or 0 for anything else */
 int round_up(int value, int unit);
 void *arena_take(Arena *arena, size_t bytes); /* aligned for vectors, not cleared */

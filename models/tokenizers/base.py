@@ -76,7 +76,6 @@ class Tokenizer(ABC):
         # What recurs from key to key and from user to user; callers change none of it.
         self.remembered_context = lru_cache(_MOST_CONTEXTS)(self.encode_context)
         self.remembered_surface = lru_cache(_MOST_WORDS)(self.surface)
-        self.remembered_spellings = lru_cache(_MOST_WORDS)(self.spellings)
         ids = backend.get_vocab().values()
         if sorted(ids) != list(range(len(ids))):
             raise MismatchError("tokenizer.json: the token ids are not 0, 1, 2 and so on")
@@ -153,12 +152,28 @@ class Tokenizer(ABC):
         return any(map(str.isalnum, surface))
 
     @cached_property
-    def suggestible(self) -> np.ndarray:
-        """Shape (V,), bool: the token is, alone, a whole word that `spellings` also writes so."""
-        found = self.is_word_end.copy()
+    def _ways_spelled(self) -> np.ndarray:
+        """Shape (V,), int64: how many spellings its text has, for a whole word that is among them.
+
+        0 for all other tokens.
+        """
+        found = self.is_word_end.astype(np.int64)
         for i in np.flatnonzero(found):
             surface = self.surface(self.pieces[i]) if i not in (self.eos_id, self.unk_id) else ""
-            found[i] = bool(surface) and [int(i)] in self.spellings(surface)
+            spellings = self.spellings(surface) if surface else []
+            found[i] = len(spellings) if [int(i)] in spellings else 0
+        return found
+
+    @cached_property
+    def suggestible(self) -> np.ndarray:
+        """Shape (V,), bool: the token is, alone, a whole word that `spellings` also writes so."""
+        found: np.ndarray = self._ways_spelled > 0
+        return found
+
+    @cached_property
+    def spelled_once(self) -> np.ndarray:
+        """Shape (V,), bool: the ``suggestible`` tokens whose text has no other spelling."""
+        found: np.ndarray = self._ways_spelled == 1
         return found
 
     @cached_property

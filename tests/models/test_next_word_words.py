@@ -230,7 +230,7 @@ def test_reading_beginnings_again_saves_room_and_changes_nothing(kind, monkeypat
     asked = {"text": "the cat sees a dog " * 8, "top_k": 5, "num_words": 2, "prefix": "d"}
     answers = []
     for kept in (0, 1 << 30):
-        monkeypatch.setattr("models.search._KEPT_STATE", kept)
+        monkeypatch.setattr("models.frontier._KEPT_STATE", kept)
         answers.append(run(next_word(model, **asked), model))
     assert [p.word for p in answers[0].predictions] == [p.word for p in answers[1].predictions]
     for one, other in zip(*(answer.predictions for answer in answers), strict=True):
