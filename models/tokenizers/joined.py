@@ -106,8 +106,9 @@ class JoinedTokenizer(Tokenizer):
         return Encoding(token_ids, words)
 
     def encode_ids(self, text: str) -> list[int]:
-        """Return `encode`'s token ids alone: those of each part between white space, for no unit,
-        join or piece reaches beyond one. Most parts are words that were met before.
+        """Return `encode`'s token ids alone, part by part between white space.
+
+        No unit, join or piece reaches beyond a part, and most were met before.
         """
         ids: list[int] = []
         for part in _PARTS.findall(text):
