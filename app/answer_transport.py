@@ -1,5 +1,6 @@
 """How an answer is put on its connection."""
 
+import weakref
 from asyncio import AbstractEventLoop, Transport
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -16,7 +17,8 @@ class AnswerTransport:
         self, transport: Transport, cycle: RequestResponseCycle, loop: AbstractEventLoop
     ) -> None:
         """Stand between a request's ``cycle`` and the connection's ``transport``."""
-        self._transport, self._cycle, self._loop = transport, cycle, loop
+        self._transport, self._loop = transport, loop
+        self._cycle = weakref.proxy(cycle)  # which holds this: no work for the collector
         self._begun = False
         self._head = b""
 

@@ -95,11 +95,12 @@ async def while_connected(request: Request, work: Awaitable[R]) -> R:
 def _hear(connection: Connection, leave: Callable[[], None]) -> Callable[[], None]:
     """Call ``leave`` when the connection is lost; returns what ends that."""
     connection.leave = leave
-    if connection.lost.is_set():
-        leave()
+    lost = asyncio.get_running_loop().call_soon(leave) if connection.lost.is_set() else None
 
     def forget() -> None:
         connection.leave = None
+        if lost is not None:
+            lost.cancel()
 
     return forget
 

@@ -104,6 +104,11 @@ class Question:
     most_refused: int = 0
     most_expansions: int = 4096
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where there is nothing to find."""
+        if self.num_words < 1 or (self.limit is not None and self.limit < 1):
+            raise ValueError("limit and num_words must be at least 1")
+
     @property
     def slack(self) -> float:
         """How much more probable a word may become than it was found: nats.

@@ -10,12 +10,9 @@ A typed prefix restricts the search by string. Its probability, by which the wor
 the sum over all ways in which tokens cover it.
 """
 
-import torch
-
-from models.errors import BackendUnavailableError
 from models.forward import Pass, Program
 from models.frontier import Found, Frontier, Question
-from models.native.search import NativeFrontier
+from models.native.search import NativeFrontier, suits
 from models.plain_frontier import PlainFrontier
 
 
@@ -30,9 +27,4 @@ class Search(Question):
         return frontier.found()
 
     def _frontier(self, root: Pass) -> Frontier:
-        if self.temper is None and root.log_probs.dtype == torch.float32:
-            try:
-                return NativeFrontier(self, root)
-            except BackendUnavailableError:
-                pass
-        return PlainFrontier(self, root)
+        return NativeFrontier(self, root) if suits(self, root) else PlainFrontier(self, root)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from app.engine.deadlines import Deadlines
 from app.engine.job import Job
 from app.engine.limits import Limits
 from app.engine.stats import Stats
 from app.engine.worker import RetiredError, Worker
-from app.errors import DeadlineError
 from models.forward import Program
 from models.language_model import LanguageModel
 
@@ -25,8 +25,7 @@ class Engine:
         self._limits = limits
         # Told of each program that has ended: model, items, tokens computed, and the result.
         self.watch: Callable[[LanguageModel, int, int, Any], None] | None = None
-        self._due: dict[Job, float] = {}  # when jobs must be over, the oldest first
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadlines: Deadlines | None = None  # of the loop that asked last
         self._workers: dict[int, Worker] = {}  # by the model's identity
         self._ending: dict[Worker, asyncio.Task[None]] = {}
         self._ended: dict[str, Stats] = {}  # of workers that have ended, by the model's name
@@ -47,17 +46,23 @@ class Engine:
         """Return the program's result; see `Driver`."""
         job = Job(program, items, client, small=small)
         worker = self._submit(model, job)
-        self._await(job)
+        deadlines = self._deadlines_of(job.loop)
+        deadlines.begin(job)
         result: R | None = None
         try:
             result = await job.future
             return result
         finally:
-            self._due.pop(job, None)
+            deadlines.end(job)
             if self.watch is not None:
                 self.watch(model, items, job.tokens, result)
             if not job.ended:
                 worker.drop(job)
+
+    def _deadlines_of(self, loop: asyncio.AbstractEventLoop) -> Deadlines:
+        if self._deadlines is None or self._deadlines.loop is not loop:
+            self._deadlines = Deadlines(loop, self._limits.deadline)
+        return self._deadlines
 
     def _submit(self, model: LanguageModel, job: Job) -> Worker:
         worker = self._workers.get(id(model))
@@ -120,25 +125,9 @@ class Engine:
     async def close(self) -> None:
         """End all programs at their next step, and the threads."""
         workers = list(dict.fromkeys((*self._workers.values(), *self._ending)))
+        if self._deadlines is not None:
+            self._deadlines.stop()
         for worker in workers:
             worker.close()
         for worker in workers:
             await asyncio.to_thread(worker.join)
-
-    def _await(self, job: Job) -> None:
-        """Let a job take no more than its time; one timer is enough for all."""
-        self._due[job] = job.loop.time() + self._limits.deadline
-        if self._timer is None:
-            self._timer = job.loop.call_later(self._limits.deadline, self._expire, job.loop)
-
-    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End the jobs whose time is over, and come back when the next one's is."""
-        self._timer = None
-        while self._due:
-            job, due = next(iter(self._due.items()))  # the oldest
-            if (left := due - loop.time()) > 0:
-                self._timer = loop.call_later(left, self._expire, loop)
-                return
-            del self._due[job]
-            seconds = f"{self._limits.deadline:g} seconds"
-            job.settle(None, DeadlineError(f"The answer was not there within {seconds}."))

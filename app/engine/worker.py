@@ -59,7 +59,7 @@ class Worker:
         self._closing = self._retiring = self._retired = self._somebody_left = False
         # What follows belongs to whoever holds this: the thread, but while it has nothing to do.
         self._busy = threading.Lock()
-        self._pausing: asyncio.TimerHandle | None = None
+        self._pausing: asyncio.AbstractEventLoop | None = None  # in which a timer runs
         self._pause_ends = 0.0
         self._likely: Callable[[], Sequence[Program[object]]] = tuple
         self._turn_ends: float | None = None  # of the event loop, in which it runs programs
@@ -113,16 +113,18 @@ class Worker:
         """
         loop = asyncio.get_running_loop()
         self._likely, self._pause_ends = programs, loop.time() + _PAUSE
-        if self._pausing is None:
-            self._pausing = loop.call_later(_PAUSE, self._begin_ahead, loop)
+        if self._pausing is not loop:  # there is no timer, or only one of a loop of before
+            self._pausing = loop
+            loop.call_later(_PAUSE, self._begin_ahead, loop)
 
     def _begin_ahead(self, loop: asyncio.AbstractEventLoop) -> None:
-        if (left := self._pause_ends - loop.time()) > 0:  # somebody asked meanwhile
-            self._pausing = loop.call_later(left, self._begin_ahead, loop)
+        if self._pausing is not loop:
             return
-        self._pausing = None
+        if (left := self._pause_ends - loop.time()) > 0:  # somebody asked meanwhile
+            loop.call_later(left, self._begin_ahead, loop)
+            return
+        programs, self._likely, self._pausing = self._likely, tuple, None
         if not self._items:
-            programs = self._likely
             self._ahead.extend((program, None) for program in reversed(programs()))
             self._inbox.put(None)
 

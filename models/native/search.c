@@ -1,8 +1,9 @@
 /* The frontier of a search over unfinished words: what waits to be read, the most probable first.
  *
- * It does what models/plain_frontier.py does, to the bit: equals leave a heap in the order in which they
- * came, and what is added up is added up in the same order. A search has its own memory, and
- * nothing is shared between searches but the vocabulary, which nobody changes.
+ * It does what models/plain_frontier.py does: the same words in the same order with the same bits of
+ * their log-probabilities, for equals leave a heap in the order in which they came. Masses differ in
+ * their last digits. A search has its own memory, and nothing is shared between searches but the
+ * vocabulary, which nobody changes.
  */
 #include <float.h>
 #include <math.h>

@@ -8,8 +8,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from models.children import ChildFinder
+from models.errors import BackendUnavailableError
 from models.forward import Forward, Pass
 from models.frontier import Found, FoundWord, Question, kept_state, reader_of_words
 from models.native.library import PATH, load_library
@@ -17,6 +19,7 @@ from models.networks import State
 from models.tokenizers import Tokenizer
 from models.tokenizers.remembered import remembered
 
+_BATCH = 8  # as ``search.c`` has it
 _MOST_ENOUGH = 64  # words that the library raises the floor to
 _MOST = (1 << 31) - 1
 _WANTED = struct.Struct("3d7i4x")  # as ``search.c`` has it
@@ -30,16 +33,14 @@ class NativeFrontier:
     _search: int | None = None
 
     def __init__(self, question: Question, root: Pass) -> None:
-        """Begin behind ``root``, whose log-probabilities are the first piece's.
-
-        Raises:
-            BackendUnavailableError: The library was not built or does not load.
-        """
-        self._library = library = _functions()
+        """Begin behind ``root``, which `suits`; its log-probabilities are the first piece's."""
+        library = _functions()
+        assert library is not None  # `suits`
+        self._library = library
         self._question, self._root = question, root.state
         self._vocabulary = vocabulary = _vocabulary(question.tokenizer)
         self._written = reader_of_words(question.tokenizer, question.words_only)
-        self._told = array("i", bytes(64))
+        self._told = array("i", bytes(4 * 2 * _BATCH))
         self._at_told = self._told.buffer_info()[0]
         # One entry a node, in the order in which they were expanded.
         self._paths: list[tuple[int, ...]] = [()]
@@ -159,10 +160,26 @@ class _Functions(NamedTuple):
     free: Callable[..., None]
 
 
+def suits(question: Question, root: Pass) -> bool:
+    """Return whether the library can search behind ``root``."""
+    given = root.log_probs
+    return (
+        question.temper is None
+        and given.dtype == torch.float32
+        and given.is_contiguous()
+        and len(given) == question.tokenizer.vocab_size
+        and _functions() is not None
+    )
+
+
 @lru_cache(1)
-def _functions() -> _Functions:
-    loaded = load_library()
-    # These take microseconds: to let other threads run meanwhile would cost many.
+def _functions() -> _Functions | None:
+    """Return the library's functions; None where it was not built or does not load."""
+    try:
+        loaded = load_library()
+    except BackendUnavailableError:
+        return None
+    # These take microseconds, most of them: to let other threads run meanwhile would cost many.
     holding = ctypes.PyDLL(str(PATH))
 
     def function(name: str) -> Any:

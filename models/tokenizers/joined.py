@@ -41,8 +41,8 @@ _TOUCHES_RIGHT = rf"{_OTHER_BEHIND}(?<![{_WORD}]['’])(?=[\p{{L}}\p{{N}}_])"
 
 # Between white space as the normalizer knows it; see `_is_space`.
 _PARTS = re.compile(r"[\S\x1c-\x1f]+")
-_MOST_PARTS = 1 << 15  # some megabytes
-_LONG_PART = 64  # characters; a longer one is not remembered
+_MOST_PARTS = 1 << 15  # some ten megabytes at most
+_LONG_PART = 24  # characters; one as long as this is not remembered
 
 _JOINS = re.compile(rf" {JOIN}(?!0)|{JOIN} ")
 

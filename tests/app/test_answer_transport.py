@@ -1,6 +1,8 @@
 """How many writes an answer takes, and when its head is sent."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -77,6 +79,20 @@ def test_a_head_is_sent_before_the_connection_is_closed(answering):
     assert (wire.written, transport.is_closing()) == ([b"head"], True)
     turn(loop)
     assert wire.written == [b"head"]
+
+
+def test_a_request_is_freed_as_soon_as_it_is_over(answering):
+    """Without waiting for the collector: it holds whatever was not read of a body."""
+    loop = answering[0]
+    gc.disable()
+    try:
+        cycle = Wire()
+        cycle.transport = AnswerTransport(Wire(), cycle, loop)
+        gone = weakref.ref(cycle)
+        del cycle
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_connection_that_was_lost_is_left_alone(answering):

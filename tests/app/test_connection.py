@@ -87,6 +87,18 @@ def test_a_connection_that_tells_is_not_watched():
     assert run(0.1, leaves=30, tells=True) == ("done", 0)
 
 
+def test_a_client_that_had_gone_before_leaves_nothing_behind():
+    async def at_once() -> str:
+        return "done"
+
+    async def scenario() -> str:
+        result = await while_connected(Connection(0, tells=True).request, at_once())
+        await asyncio.sleep(0)  # where a cancellation that is left would be raised
+        return result
+
+    assert asyncio.run(scenario()) == "done"
+
+
 def test_what_the_work_raises_arrives():
     async def failing() -> None:
         raise ValueError("as it was")

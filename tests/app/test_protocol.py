@@ -74,6 +74,23 @@ def test_requests_follow_each_other(connection):
     assert [answer(connection) for _ in range(3)] == [(200, b'{"status":"ok"}')] * 3
 
 
+def test_an_answer_comes_in_one_piece(connection):
+    for _ in range(5):
+        connection.sendall(POST + LENGTH + BODY)
+        head, _, body = connection.recv(1 << 16).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert len(body) == int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
+
+
+def test_answers_without_bodies_keep_their_order(connection):
+    connection.sendall(GET.replace(b"GET", b"HEAD") + b"\r\n" + GET + b"\r\n")
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += connection.recv(1)
+    assert head.startswith(b"HTTP/1.1 ")
+    assert answer(connection) == (200, b'{"status":"ok"}')
+
+
 @pytest.mark.parametrize("stream", [b"true", b"false"])
 def test_work_ends_when_the_connection_is_closed(address, stream):
     body = b'{"text": "we", "strategy": "sample", "n": 200, "max_tokens": 1000000, "stream": %b}'

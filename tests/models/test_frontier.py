@@ -1,6 +1,7 @@
 """The library's frontier against the one in Python: the same passes, words and bits."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache, partial
 
 import numpy as np
@@ -170,10 +171,22 @@ def test_what_is_tempered_or_has_no_library_goes_the_plain_way(monkeypatch):
     ask = partial(Search, model.tokenizer, limit=3)
     assert isinstance(ask()._frontier(root), NativeFrontier)
     assert isinstance(ask(temper=lambda log_probs: log_probs)._frontier(root), PlainFrontier)
+    short = replace(root, log_probs=root.log_probs[::2])
+    double = replace(root, log_probs=root.log_probs.double())
+    assert isinstance(ask()._frontier(double), PlainFrontier)
+    with pytest.raises(IndexError):  # not read beyond its end
+        ask()._frontier(short)
     native._functions.cache_clear()
     monkeypatch.setattr("models.native.library.PATH", native.PATH.with_name("missing.so"))
     native.load_library.cache_clear()
     try:
         assert isinstance(ask()._frontier(root), PlainFrontier)
     finally:
+        native._functions.cache_clear()
         native.load_library.cache_clear()
+
+
+@pytest.mark.parametrize("nothing", [{"limit": 0}, {"limit": 1, "num_words": 0}])
+def test_a_question_for_nothing_is_refused(nothing):
+    with pytest.raises(ValueError, match="at least 1"):
+        Search(tokenizer_of("subword"), **nothing)

@@ -6,6 +6,8 @@ import pytest
 
 from app.ahead import likely_next
 from app.answers import next_word_answer
+from app.engine.engine import Engine
+from app.engine.limits import Limits
 from app.schemas.requests import NextWordRequest
 from models.next_word import Prediction
 from tests.app.engine.helpers import Slow, engine_run, program
@@ -102,6 +104,25 @@ def test_of_two_calls_the_later_counts():
     engine_run(scenario)
     assert made == ["second"]
     assert slow.steps == [[1], [1]]
+
+
+def test_a_second_event_loop_reads_ahead_too():
+    engine, model, ended = Engine(Limits()), Slow(delay=0.0), []
+
+    async def ask(close):
+        await engine.run(model, program(1))
+        engine.read_ahead(model, lambda: [program(2, ended)])
+        if not close:
+            return  # before anything was read ahead
+        async with asyncio.timeout(20):
+            while not ended:
+                await asyncio.sleep(0.01)
+        await engine.close()
+
+    asyncio.run(ask(close=False))
+    assert not ended
+    asyncio.run(ask(close=True))
+    assert ended
 
 
 def test_a_busy_model_reads_nothing_ahead():
