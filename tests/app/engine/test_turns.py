@@ -17,7 +17,7 @@ def test_many_long_texts_do_not_make_a_step_long():
         await asyncio.gather(*waiting)
 
     engine_run(scenario)
-    assert max(map(sum, model.steps)) <= 256 + 64
+    assert max(map(sum, model.steps)) <= 512 + 64
 
 
 def test_clients_take_turns():
