@@ -97,5 +97,6 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size())
+        distributed.barrier()  # nobody goes while another is still at it
     finally:
         distributed.destroy_process_group()
