@@ -5,11 +5,9 @@ it together, and lets each program go on with its results. A program joins and l
 turns, and a turn is bounded in tokens, so that nobody waits long for anybody else.
 """
 
-import asyncio
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -19,11 +17,11 @@ from app.engine.cache import PrefixCache
 from app.engine.job import Job
 from app.engine.limits import Limits
 from app.engine.reading import Reading
-from app.engine.stats import CacheStats, Stats
+from app.engine.reading_ahead import Programs, ReadingAhead
+from app.engine.stats import Stats
 from app.engine.turns import Turns
 from app.errors import BusyError, NotReadyError
-from models.errors import InvalidRequestError
-from models.forward import Forward, Pass, Program
+from models.forward import Forward, Pass
 from models.language_model import LanguageModel
 
 _STEP_TOKENS = 512  # computed together: some 10 ms of a shipped model, 17 of 33,278 words
@@ -33,8 +31,6 @@ _TOKENS_AT_ONCE = 32  # computed in the event loop, in a step
 _SHORT = 0.0005  # seconds of a step that the event loop has time for
 _TURN = 0.003  # seconds after which a turn of the event loop leaves everything to the thread
 _MOST_PATIENCE = 0.0005  # seconds that the event loop gives the thread to let go
-_PAUSE = 0.005  # seconds without a keystroke: more will follow, from people; programs don't wait
-_MOST_AHEAD = 64  # programs that nobody waits for, yet
 _MOST_WAIT = 60  # seconds; nobody is told to come back later than this
 
 log = structlog.get_logger()
@@ -59,12 +55,9 @@ class Worker:
         self._closing = self._retiring = self._retired = self._somebody_left = False
         # What follows belongs to whoever holds this: the thread, but while it has nothing to do.
         self._busy = threading.Lock()
-        self._pausing: asyncio.AbstractEventLoop | None = None  # in which a timer runs
-        self._pause_ends = 0.0
-        self._likely: Callable[[], Sequence[Program[object]]] = tuple
         self._turn_ends: float | None = None  # of the event loop, in which it runs programs
         self._knocking = False  # somebody else wants it
-        self._ahead: deque[tuple[Program[object], list[Pass] | None]] = deque(maxlen=_MOST_AHEAD)
+        self._ahead = ReadingAhead(lambda: not self._items, lambda: self._inbox.put(None))
         self._turns = Turns()
         self._active: list[Job] = []
         self._running = 0
@@ -106,27 +99,12 @@ class Worker:
         else:
             self._inbox.put(job)
 
-    def read_ahead(self, programs: Callable[[], Sequence[Program[object]]]) -> None:
+    def read_ahead(self, programs: Programs) -> None:
         """Let programs run, if for a moment there is nothing else to do.
 
         Called by the event loop, where the last call alone counts.
         """
-        loop = asyncio.get_running_loop()
-        self._likely, self._pause_ends = programs, loop.time() + _PAUSE
-        if self._pausing is not loop:  # there is no timer, or only one of a loop of before
-            self._pausing = loop
-            loop.call_later(_PAUSE, self._begin_ahead, loop)
-
-    def _begin_ahead(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._pausing is not loop:
-            return
-        if (left := self._pause_ends - loop.time()) > 0:  # somebody asked meanwhile
-            loop.call_later(left, self._begin_ahead, loop)
-            return
-        programs, self._likely, self._pausing = self._likely, tuple, None
-        if not self._items:
-            self._ahead.extend((program, None) for program in reversed(programs()))
-            self._inbox.put(None)
+        self._ahead.expect(programs)
 
     def _hold(self) -> bool:
         """Take what belongs to the thread, if it has nothing to do or is just about to let go."""
@@ -226,7 +204,7 @@ class Worker:
         """Take in new jobs; wait for one if there is nothing else to do."""
         idle = not self._active and not self._turns and not self._closing
         while idle and self._ahead and not self._knocking and self._inbox.empty():
-            self._read_ahead()
+            self._ahead.step(self.model, self._cache, self.stats)
         try:
             while True:
                 if idle:
@@ -241,23 +219,6 @@ class Worker:
                     self.stats.queued += arrived.items
         except Empty:
             return
-
-    def _read_ahead(self) -> None:
-        """Let a program that nobody waits for take a step."""
-        program, passes = self._ahead.pop()
-        try:
-            forwards = program.send(passes)  # type: ignore[arg-type]
-            readings = [Reading(f, self._cache, CacheStats()) for f in forwards]
-            while unread := [reading for reading in readings if reading.result is None]:
-                pieces = [reading.piece() for reading in unread]
-                for reading, piece, result in zip(
-                    unread, pieces, self.model.compute(pieces), strict=True
-                ):
-                    reading.take(piece, result)
-                    self.stats.tokens_ahead += len(piece.token_ids)
-        except (StopIteration, InvalidRequestError):
-            return
-        self._ahead.append((program, [reading.result for reading in readings]))  # type: ignore[misc]
 
     def _admit(self, steps: int = _CACHED_STEPS) -> None:
         """Start waiting programs as long as there is room beside those that run."""

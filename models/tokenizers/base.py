@@ -17,7 +17,6 @@ EOS = "</s>"
 BOS = "<s>"
 UNK = "<unk>"
 _MOST_CONTEXTS = 256  # texts that were read last: some megabytes even if all are long
-_MOST_WORDS = 1 << 14  # a few megabytes
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,6 @@ class Tokenizer(ABC):
         self._backend = backend
         # What recurs from key to key and from user to user; callers change none of it.
         self.remembered_context = lru_cache(_MOST_CONTEXTS)(self.encode_context)
-        self.remembered_surface = lru_cache(_MOST_WORDS)(self.surface)
         ids = backend.get_vocab().values()
         if sorted(ids) != list(range(len(ids))):
             raise MismatchError("tokenizer.json: the token ids are not 0, 1, 2 and so on")

@@ -81,36 +81,36 @@ expansions = st.sampled_from([0, 3, 20, 100])
 excluded = st.none() | st.sets(st.sampled_from(["the", "dog", "a", "cat", "is", ".", "on"]))
 
 
+def assert_words_are_the_same(model, without, **asked):
+    """As `assert_same`, of a question that takes none of the words ``without``."""
+    accept = None if without is None else lambda text: text not in without
+    assert_same(model, Question(model.tokenizer, accept=accept, **asked))
+
+
 @bounded(250)
 @given(models, prefixes, st.sampled_from([1, 2, 5, 12, 40]), st.booleans(), excluded, expansions)
 def test_words(model, prefix, limit, words_only, without, most_expansions):
-    assert_same(
+    assert_words_are_the_same(
         model,
-        Question(
-            model.tokenizer,
-            limit=limit,
-            prefix=prefix,
-            words_only=words_only,
-            accept=None if without is None else lambda text: text not in without,
-            most_refused=0 if without is None else len(without),
-            most_expansions=most_expansions,
-        ),
+        without,
+        limit=limit,
+        prefix=prefix,
+        words_only=words_only,
+        most_refused=len(without or ()),
+        most_expansions=most_expansions,
     )
 
 
 @bounded(60)
 @given(models, prefixes, st.integers(2, 3), st.sampled_from([1, 3, 8]), excluded, expansions)
 def test_phrases(model, prefix, num_words, limit, without, most_expansions):
-    assert_same(
+    assert_words_are_the_same(
         model,
-        Question(
-            model.tokenizer,
-            limit=limit,
-            prefix=prefix,
-            num_words=num_words,
-            accept=None if without is None else lambda text: text not in without,
-            most_expansions=most_expansions,
-        ),
+        without,
+        limit=limit,
+        prefix=prefix,
+        num_words=num_words,
+        most_expansions=most_expansions,
     )
 
 
