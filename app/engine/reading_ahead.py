@@ -20,14 +20,8 @@ Programs = Callable[[], Sequence[Program[object]]]
 class ReadingAhead:
     """The programs of one model that nobody waits for, the likeliest last."""
 
-    def __init__(self, idle: Callable[[], bool], begin: Callable[[], None]) -> None:
-        """Plan nothing yet.
-
-        Args:
-            idle: Whether there is nothing else to do.
-            begin: Called by the event loop when there is something to read.
-        """
-        self._idle, self._begin = idle, begin
+    def __init__(self) -> None:
+        """Plan nothing yet."""
         self._waiting: deque[tuple[Program[object], list[Pass] | None]] = deque(maxlen=_MOST)
         self._loop: asyncio.AbstractEventLoop | None = None  # in which a timer runs
         self._pause_ends = 0.0
@@ -37,27 +31,39 @@ class ReadingAhead:
         """Return whether there is something to read."""
         return bool(self._waiting)
 
-    def expect(self, programs: Programs) -> None:
+    def expect(
+        self, programs: Programs, idle: Callable[[], bool], begin: Callable[[], None]
+    ) -> None:
         """Read for ``programs``, if for a moment nobody asks for anything.
 
         Called by the event loop, where the last call alone counts.
+
+        Args:
+            programs: What to run, the likeliest first; asked when the moment has passed.
+            idle: Whether there is nothing else to do then.
+            begin: Called then, if there is something to read. Neither is kept any longer.
         """
         loop = asyncio.get_running_loop()
         self._likely, self._pause_ends = programs, loop.time() + _PAUSE
         if self._loop is not loop:  # there is no timer, or only one of a loop of before
             self._loop = loop
-            loop.call_later(_PAUSE, self._plan, loop)
+            loop.call_later(_PAUSE, self._plan, loop, idle, begin)
 
-    def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _plan(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        idle: Callable[[], bool],
+        begin: Callable[[], None],
+    ) -> None:
         if self._loop is not loop:
             return
         if (left := self._pause_ends - loop.time()) > 0:  # somebody asked meanwhile
-            loop.call_later(left, self._plan, loop)
+            loop.call_later(left, self._plan, loop, idle, begin)
             return
         programs, self._likely, self._loop = self._likely, tuple, None
-        if self._idle():
+        if idle():
             self._waiting.extend((program, None) for program in reversed(programs()))
-            self._begin()
+            begin()
 
     def step(self, model: LanguageModel, cache: PrefixCache, stats: Stats) -> None:
         """Let the likeliest program take a step; called by whom the cache belongs to."""

@@ -57,7 +57,7 @@ class Worker:
         self._busy = threading.Lock()
         self._turn_ends: float | None = None  # of the event loop, in which it runs programs
         self._knocking = False  # somebody else wants it
-        self._ahead = ReadingAhead(lambda: not self._items, lambda: self._inbox.put(None))
+        self._ahead = ReadingAhead()
         self._turns = Turns()
         self._active: list[Job] = []
         self._running = 0
@@ -104,7 +104,7 @@ class Worker:
 
         Called by the event loop, where the last call alone counts.
         """
-        self._ahead.expect(programs)
+        self._ahead.expect(programs, lambda: not self._items, lambda: self._inbox.put(None))
 
     def _hold(self) -> bool:
         """Take what belongs to the thread, if it has nothing to do or is just about to let go."""
