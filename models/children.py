@@ -91,7 +91,13 @@ class ChildFinder:
         return Children.of(*every()), float(np.add.reduce(probabilities)), finished
 
     def any(
-        self, log_probs: np.ndarray, before: float, *, start: bool, root: bool
+        self,
+        log_probs: np.ndarray,
+        before: float,
+        *,
+        start: bool,
+        root: bool,
+        never: np.ndarray | None = None,
     ) -> tuple[Children, float]:
         """Find the children that may be needed.
 
@@ -100,12 +106,16 @@ class ChildFinder:
             before: Natural log-probability of what stands before them.
             start: They begin a word.
             root: Nothing stands before them; the words among them raise the floor.
+            never: Tokens (V,), bool, that are no children whatever their probability.
 
         Returns:
             The children, and the probability of all that finishes a word here.
         """
         enough = self._enough if root else None
         allowed = self._firsts if start else self._tokenizer.is_piece
+        ends = self._tokenizer.word_ends
+        if never is not None:
+            allowed, ends = allowed & ~never, np.where(never, np.float32(0), ends)
 
         def every() -> tuple[np.ndarray, np.ndarray]:
             # A little lower than needed, for these may be float32.
@@ -117,7 +127,7 @@ class ChildFinder:
 
         if enough:
             self.raise_floor(at_least(log_probs, self._tokenizer.single_ids, enough))
-        finished = float(np.exp(before) * np.dot(np.exp(log_probs), self._tokenizer.word_ends))
+        finished = float(np.exp(before) * np.dot(np.exp(log_probs), ends))
         return Children.of(*every()), finished
 
     def know(self, children: Children) -> None:

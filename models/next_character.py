@@ -53,8 +53,9 @@ def next_character(model: LanguageModel, text: str) -> Program[list[Character]]:
     """Find the probability of each next character, most probable first.
 
     The rest of the probability, up to 1, is the end of the sentence, characters that take more than
-    one token to tell, and what the search left unread: a ten-thousandth at most, unless the model
-    is so undecided that it gives up before.
+    one token to tell, tokens that are never written side by side (`models.tokenizers.merges`), and
+    what the search left unread: a ten-thousandth at most, unless the model is so undecided that it
+    gives up before.
 
     Args:
         model: Whose distribution is asked for.
@@ -80,8 +81,8 @@ def next_character(model: LanguageModel, text: str) -> Program[list[Character]]:
         search.expand(root, log_prob, "start", reading.begun)
     while batch := search.next_batch():
         passes = yield [Forward((token_id,), state) for _, _, state, token_id, _, _ in batch]
-        for (cost, _, _, _, place, rest), result in zip(batch, passes, strict=True):
-            search.expand(result, -cost, place, rest)
+        for (cost, _, _, token_id, place, rest), result in zip(batch, passes, strict=True):
+            search.expand(result, -cost, place, rest, behind=token_id)
     return search.characters()
 
 
@@ -109,9 +110,22 @@ class _Search:
         self._read += len(batch)
         return batch
 
-    def expand(self, here: Pass, log_prob: float, place: _Place, rest: bytes) -> None:
+    def expand(
+        self,
+        here: Pass,
+        log_prob: float,
+        place: _Place,
+        rest: bytes,
+        *,
+        behind: int | None = None,
+    ) -> None:
         """Follow all tokens behind a node; ``rest`` is what they must begin with."""
         probabilities = np.exp(here.log_probs.numpy().astype(np.float64) + log_prob)  # (V,)
+        if behind is not None and not self._tokenizer.is_word_end[behind]:
+            never = self._tokenizer.merges.never_follow(behind)
+            if not rest:
+                self._total += float(probabilities[never].sum())
+            probabilities[never] = 0.0
         if rest:
             self._cover(here, probabilities, rest)
             return

@@ -199,10 +199,15 @@ class PlainFrontier:
         if self._question.temper:
             log_probs = self._question.temper(log_probs)
         rest = self._rest(text) if not words else b""
+        never = self._tokenizer.merges.never_follow(token_ids[-1]) if text else None
         self._children.raise_floor(self._enough())
         beginnings: list[int] = []
         if rest:
             covering, beginnings = self._fitting(rest, at_start=not text)
+            if never is not None:
+                covering = covering[~never[covering]]
+                beginnings = [i for i in beginnings if not never[i]]
+            beginnings = [i for i in beginnings if self._leads_on(text, i)]
             children, mass, finished = self._children.covering(
                 log_probs, log_prob, covering, start=not text
             )
@@ -211,7 +216,7 @@ class PlainFrontier:
                 self._children.know(children)
         else:
             children, finished = self._children.any(
-                log_probs, log_prob, start=not text, root=not token_ids
+                log_probs, log_prob, start=not text, root=not token_ids, never=never
             )
             if not text:
                 ended = float(log_probs[self._tokenizer.eos_id])
@@ -225,6 +230,13 @@ class PlainFrontier:
         for token in beginnings:
             entry = (-log_prob - float(log_probs[token]), next(self._ties), node, token)
             heapq.heappush(self._open, entry)
+
+    def _leads_on(self, text: bytes, token: int) -> bool:
+        """Return whether anything that fits the prefix is ever written behind a piece."""
+        rest = self._rest(text + self._tokenizer.pieces[token])
+        covering, beginnings = self._fitting(rest, at_start=False)
+        never = self._tokenizer.merges.never_follow(token)
+        return not (never[covering].all() and never[beginnings].all())
 
     def _push_next_child(self, node: _Node) -> None:
         child = node.children.get(node.taken)

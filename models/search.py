@@ -8,6 +8,11 @@ says so.
 
 A typed prefix restricts the search by string. Its probability, by which the words' are divided, is
 the sum over all ways in which tokens cover it.
+
+A network gives some probability to rows of tokens that the tokenizer never writes, for it would
+spell the same text otherwise. They are nobody's words: behind two tokens within a word that are
+never written side by side (`models.tokenizers.merges`) nothing is searched and nothing is added up.
+That spares most of the passes behind a typed prefix.
 """
 
 from models.forward import Pass, Program

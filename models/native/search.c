@@ -20,6 +20,7 @@ enum { BATCH = 8 };            /* unfinished words read together */
 enum { ROOM = 48 };            /* children found before more are asked for */
 enum { AHEAD = 16 };           /* tokens whose log-probabilities are fetched before they are read */
 enum { MOST_TAKEN = 4096 };    /* words looked at once the search gave up */
+enum { ENDLESS = INT32_MAX, UNCLEAR = -2 }; /* as merges.py has them */
 enum { DONE = 0, ASKS = -1 };  /* what `nextword_search_next` returns, or how many are to be read */
 enum { NO = 0, NEW, KNOWN };   /* whether a word counts; its text may have been found before */
 #define PREFIX_TOLERANCE 1e-7  /* share of a prefix' probability that may stay unsummed */
@@ -32,6 +33,10 @@ typedef struct {
     const uint8_t *pieces;   /* the tokens' bytes, one after another */
     const int32_t *offsets;  /* (size + 1): where in them each begins */
     const int32_t *sorted;   /* (num_sorted): tokens by their bytes, those without any left out */
+    /* How tokens grew; see models/tokenizers/merges.py. */
+    const int32_t *last, *rank;                 /* (size) */
+    const int32_t *behind, *partners, *ranks;   /* (size + 1), and of each merge */
+    const int32_t *within, *begun, *until;      /* (size + 1), and of each token begun */
     int32_t size, num_sorted, eos;
 } Vocabulary;
 
@@ -62,6 +67,7 @@ typedef struct {
     Child *children;    /* the most probable first */
     int32_t found, taken;
     int32_t more;       /* there may be children that were not found yet */
+    int32_t token;      /* its last; -1 for the root */
     int32_t length;     /* bytes of the current word */
     int32_t joined;     /* the first of them is a join mark that is no part of the prefix */
     int32_t words;      /* finished before it */
@@ -105,6 +111,8 @@ typedef struct {
     int64_t num_words, word_log_prob_room, word_token_room;
     int32_t *begun;       /* (num_begun): tokens that lead on to the prefix, of the node at hand */
     int64_t num_begun, begun_room;
+    uint8_t *flags;       /* (size): as the vocabulary's; 0 for what is never written behind a token */
+    float *word_ends;     /* (size): likewise */
 } Search;
 
 static void *resized(void *memory, size_t bytes) {
@@ -177,6 +185,37 @@ static int32_t place_of(const Vocabulary *v, Span span, int at, int least) {
     return span.first;
 }
 
+/* What byte pair encoding never writes behind a token gets no flags; see Merges.never_follow. */
+static const uint8_t *flags_behind(Search *s, int32_t token) {
+    const Vocabulary *v = s->vocabulary;
+    if (!s->flags) s->flags = resized(NULL, (size_t)v->size);
+    memcpy(s->flags, v->flags, (size_t)v->size);
+    for (int32_t end = ENDLESS; token >= 0 && v->last[token] != UNCLEAR;) {
+        for (int32_t i = v->behind[token]; i < v->behind[token + 1]; i++) {
+            if (v->ranks[i] >= end) continue;
+            int32_t partner = v->partners[i];
+            for (int32_t j = v->within[partner]; j < v->within[partner + 1]; j++)
+                if (v->until[j] >= v->ranks[i]) s->flags[v->begun[j]] = 0;
+        }
+        end = v->rank[token];
+        token = v->last[token];
+    }
+    return s->flags;
+}
+
+/* The same of the last tokens of words, once `flags_behind` was called. */
+static const float *word_ends_behind(Search *s) {
+    const Vocabulary *v = s->vocabulary;
+    if (!s->word_ends) s->word_ends = resized(NULL, (size_t)v->size * sizeof(float));
+    for (int32_t i = 0; i < v->size; i++) s->word_ends[i] = s->flags[i] ? v->word_ends[i] : 0.0f;
+    return s->word_ends;
+}
+
+/* Of what may stand behind a node; a word's first token may follow any. */
+static const uint8_t *flags_of(Search *s, const Node *node) {
+    return node->length ? flags_behind(s, node->token) : s->vocabulary->flags;
+}
+
 /* The pieces that begin with ``rest``; those that lead on to it are added to ``begun``. */
 static Span fitting(Search *s, const uint8_t *rest, int size) {
     const Vocabulary *v = s->vocabulary;
@@ -225,6 +264,7 @@ static int likelier(const void *a, const void *b) {
 /* Find all children of a node that only knows its first. */
 static void find_all(Search *s, Node *node) {
     const Vocabulary *v = s->vocabulary;
+    const uint8_t *flags = flags_of(s, node);
     int allowed = allowed_behind(s, node);
     int32_t found = 0;
     if (rest_of(s, node)) {
@@ -235,7 +275,7 @@ static void find_all(Search *s, Node *node) {
         for (int i = 0; i < count; i++)
             for (int32_t at = spans[i].first; at < spans[i].last; at++) {
                 int32_t token = v->sorted[at];
-                if (!(v->flags[token] & allowed)) continue;
+                if (!(flags[token] & allowed)) continue;
                 double log_prob = (double)node->given[token] + node->log_prob;
                 node->children[found] = (Child){log_prob, token, found};
                 found++;
@@ -246,10 +286,10 @@ static void find_all(Search *s, Node *node) {
         if (floor < -FLT_MAX) floor = -FLT_MAX;
         int32_t most = 0;
         for (int32_t i = 0; i < v->size; i++)
-            most += (double)node->given[i] >= floor && (v->flags[i] & allowed);
+            most += (double)node->given[i] >= floor && (flags[i] & allowed);
         node->children = resized(node->children, (size_t)most * sizeof(Child));
         for (int32_t i = 0; i < v->size; i++)
-            if ((double)node->given[i] >= floor && (v->flags[i] & allowed)) {
+            if ((double)node->given[i] >= floor && (flags[i] & allowed)) {
                 double log_prob = (double)node->given[i] + node->log_prob;
                 node->children[found] = (Child){log_prob, i, found};
                 found++;
@@ -279,7 +319,8 @@ static void raise_floor(Search *s, double log_prob) {
     if (floor > s->floor) s->floor = floor;
 }
 
-/* Children that cover what is left of the prefix, and the mass of all of these. */
+/* Children that cover what is left of the prefix, and the mass of all of these that are ever
+ * written there. */
 static void look_up(Search *s, const Node *node, Children *c, double *finished) {
     const Vocabulary *v = s->vocabulary;
     Span spans[2];
@@ -290,12 +331,17 @@ static void look_up(Search *s, const Node *node, Children *c, double *finished) 
         for (int32_t at = spans[i].first; at < spans[i].last; at++) {
             int32_t token = v->sorted[at];
             if (at + AHEAD < spans[i].last) __builtin_prefetch(c->given + v->sorted[at + AHEAD]);
+            if (!(c->flags[token] & PIECE)) continue;
             double log_prob = (double)c->given[token] + c->before, probability = exp(log_prob);
             mass += probability;
             *finished += probability * (double)v->word_ends[token];
-            if (v->flags[token] & c->allowed) insert_child(c, token, log_prob);
+            if (c->flags[token] & c->allowed) insert_child(c, token, log_prob);
         }
     s->prefix_mass += mass;
+    int64_t kept = 0;
+    for (int64_t i = 0; i < s->num_begun; i++)
+        if (c->flags[s->begun[i]]) s->begun[kept++] = s->begun[i];
+    s->num_begun = kept;
 }
 
 /* Let the words among the root's children raise the floor. */
@@ -306,20 +352,38 @@ static void know(Search *s, const Children *c) {
             raise_floor(s, c->log_probs[i]);
 }
 
-static Node next_node(Search *s) {
-    if (!s->num_nodes) return (Node){0};
-    const Entry *entry = s->batch + s->read++;
-    const Node *parent = s->nodes + entry->node;
+/* The node one token behind another. */
+static Node node_behind(const Search *s, const Node *parent, int32_t token, double log_prob) {
     const Vocabulary *v = s->vocabulary;
-    int ended = (v->flags[entry->token] & WORD_END) != 0;
-    Node node = {.log_prob = -entry->cost, .words = parent->words + ended};
+    int ended = (v->flags[token] & WORD_END) != 0;
+    Node node = {.log_prob = log_prob, .token = token, .words = parent->words + ended};
     if (ended) return node;
-    node.length = parent->length + size_of(v, entry->token);
+    node.length = parent->length + size_of(v, token);
     node.joined = parent->joined;
     if (!parent->length && node.length)
-        node.joined = v->pieces[v->offsets[entry->token]] == JOIN &&
+        node.joined = v->pieces[v->offsets[token]] == JOIN &&
                       !(s->wanted.prefix_size && s->prefix[1] == JOIN);
     return node;
+}
+
+static Node next_node(Search *s) {
+    if (!s->num_nodes) return (Node){.token = -1};
+    const Entry *entry = s->batch + s->read++;
+    return node_behind(s, s->nodes + entry->node, entry->token, -entry->cost);
+}
+
+/* Whether anything that fits the prefix is ever written behind a piece that is shorter. */
+static int leads_on(Search *s, const Node *parent, int32_t token) {
+    const Vocabulary *v = s->vocabulary;
+    Node node = node_behind(s, parent, token, 0);
+    int rest = rest_of(s, &node), found = 0;
+    int64_t before = s->num_begun;
+    const uint8_t *flags = flags_of(s, &node);
+    Span span = fitting(s, s->prefix + 1 + s->wanted.prefix_size - rest, rest);
+    for (int32_t at = span.first; at < span.last && !found; at++) found = flags[v->sorted[at]];
+    for (int64_t i = before; i < s->num_begun && !found; i++) found = flags[s->begun[i]];
+    s->num_begun = before;
+    return found;
 }
 
 /* Expand the root, then what `nextword_search_next` gave, in its order.
@@ -332,7 +396,7 @@ EXPORT int nextword_search_expand(Search *s, const float *given) {
     node.given = given;
     raise_floor(s, enough(s));
     Children c = {
-        .given = given, .flags = v->flags, .word_ends = v->word_ends, .vocab_size = v->size,
+        .given = given, .flags = flags_of(s, &node), .word_ends = v->word_ends, .vocab_size = v->size,
         .allowed = allowed_behind(s, &node), .room = ROOM, .before = node.log_prob,
         .slack = s->wanted.slack, .floor = s->floor, .ids = ids, .log_probs = log_probs,
     };
@@ -342,6 +406,7 @@ EXPORT int nextword_search_expand(Search *s, const float *given) {
     } else {
         s->num_begun = 0;
         if (!index && s->wanted.enough <= MOST_HIGHEST) c.enough = s->wanted.enough;
+        if (node.length) c.word_ends = word_ends_behind(s);
         list_children(&c);
         s->floor = c.floor;
         finished = index || isnan(s->wanted.root_mass) ? c.finished : s->wanted.root_mass;
@@ -355,9 +420,14 @@ EXPORT int nextword_search_expand(Search *s, const float *given) {
     s->nodes = grown(s->nodes, s->num_nodes, &s->node_room, sizeof(Node));
     s->nodes[s->num_nodes++] = node;
     push_next_child(s, index);
-    for (int64_t i = 0; i < s->num_begun; i++)
-        push(s, &s->open, node.log_prob + (double)given[s->begun[i]], index, s->begun[i]);
-    return (c.found || s->num_begun) | node.more << 1;
+    int open = 0;
+    for (int64_t i = 0; i < s->num_begun; i++) {
+        int32_t token = s->begun[i];
+        if (!leads_on(s, &node, token)) continue;
+        push(s, &s->open, node.log_prob + (double)given[token], index, token);
+        open = 1;
+    }
+    return (c.found || open) | node.more << 1;
 }
 
 /* Choosing what is read next. */
@@ -520,6 +590,8 @@ EXPORT void nextword_search_free(Search *s) {
     free(s->word_log_probs);
     free(s->word_tokens);
     free(s->begun);
+    free(s->flags);
+    free(s->word_ends);
     free(s->prefix);
     free(s);
 }

@@ -23,6 +23,8 @@ _BATCH = 8  # as ``search.c`` has it
 _MOST_ENOUGH = 64  # words that the library raises the floor to
 _MOST = (1 << 31) - 1
 _WANTED = struct.Struct("3d7i4x")  # as ``search.c`` has it
+# Tables of `models.tokenizers.merges.Merges`.
+_MERGES = ("last", "rank", "behind", "partners", "ranks", "within", "begun", "until")
 _NO, _NEW, _KNOWN = range(3)  # whether a word counts; its text may have been found before
 
 
@@ -198,7 +200,7 @@ class _Pointers(ctypes.Structure):
     _fields_ = [
         *(
             (name, ctypes.c_void_p)
-            for name in ("flags", "word_ends", "pieces", "offsets", "sorted")
+            for name in ("flags", "word_ends", "pieces", "offsets", "sorted", *_MERGES)
         ),
         *((name, ctypes.c_int32) for name in ("size", "num_sorted", "eos")),
     ]
@@ -236,10 +238,12 @@ class _Vocabulary:
             np.cumsum([0, *sizes], dtype=np.int32),
             np.ascontiguousarray(tokenizer.alphabetical[1]),
         ]
+        num_sorted = len(self._arrays[-1])
+        self._arrays += [getattr(tokenizer.merges, name) for name in _MERGES]
         self._pointers = _Pointers(
             *(table.ctypes.data for table in self._arrays),
             tokenizer.vocab_size,
-            len(self._arrays[-1]),
+            num_sorted,
             tokenizer.eos_id,
         )
         self.address = ctypes.addressof(self._pointers)

@@ -12,6 +12,7 @@ import numpy as np
 import tokenizers
 
 from models.errors import CorruptFileError, MismatchError
+from models.tokenizers.merges import Merges
 
 EOS = "</s>"
 BOS = "<s>"
@@ -222,6 +223,11 @@ class Tokenizer(ABC):
         found: np.ndarray = opens & ~self.is_word_end
         found[self.eos_id] = False
         return found
+
+    @cached_property
+    def merges(self) -> Merges:
+        """How its tokens grew; of tokens that did not, none."""
+        return Merges(self.vocab_size, [])
 
     @cached_property
     def alphabetical(self) -> tuple[list[bytes], np.ndarray]:

@@ -26,6 +26,7 @@ from tokenizers import Regex, normalizers, pre_tokenizers
 
 from models.errors import MismatchError
 from models.tokenizers.base import BOS, EOS, UNK, Encoding, Tokenizer, WordSpan
+from models.tokenizers.merges import Merges
 
 JOIN = "\x01"
 _ESCAPED = JOIN + "0"  # a digit never follows a join mark otherwise
@@ -195,6 +196,11 @@ class SubwordTokenizer(JoinedTokenizer):
         ]
         self.is_word_end = np.array([piece.endswith(b" ") for piece in whole])
         self.pieces = [piece.removesuffix(b" ") for piece in whole]
+
+    @cached_property
+    def merges(self) -> Merges:
+        """How its tokens grew out of bytes."""
+        return Merges.of(self.to_json(), self.vocab_size)
 
     @classmethod
     def train(cls, lines: Iterable[str], *, vocab_size: int) -> "SubwordTokenizer":

@@ -8,6 +8,7 @@ sentence ends within a word included.
 
 from collections import defaultdict
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -71,6 +72,22 @@ def told(tokenizer, *, seed=0, scale=1.5, live=None, most_pieces=MOST_PIECES, ro
 def log_softmax(logits):
     shifted = logits - logits.max()
     return shifted - np.log(np.exp(shifted).sum())
+
+
+@cache
+def written_together(tokenizer, one, other):
+    """Return whether byte pair encoding writes two tokens for the text of both."""
+    backend = tokenizer._backend
+    text = backend.id_to_token(one) + backend.id_to_token(other)
+    return other == tokenizer.eos_id or [t.id for t in backend.model.tokenize(text)] == [one, other]
+
+
+def written(tokenizer, ids):
+    """Return whether all neighbours within a word are ones that are written side by side."""
+    return all(
+        tokenizer.is_word_end[one] or written_together(tokenizer, one, other)
+        for one, other in pairwise(ids)
+    )
 
 
 def outcomes(model, history, *, temperature=1.0):
