@@ -69,10 +69,9 @@ class Merges:
         if model["type"] != "BPE" or any(model.get(name) for name in others):
             return cls(vocab_size, [])
         ids = model["vocab"]
-        pairs = [pair if isinstance(pair, list) else pair.split(" ") for pair in model["merges"]]
-        return cls(
-            vocab_size, [(ids[left], ids[right], ids[left + right]) for left, right in pairs]
-        )
+        halves = [pair if isinstance(pair, list) else pair.split(" ") for pair in model["merges"]]
+        merges = [(ids[left], ids[right], ids[left + right]) for left, right in halves]
+        return cls(vocab_size, [merge for merge in merges if max(merge) < vocab_size])
 
     def _never_follow(self, token: int) -> np.ndarray:
         """Return the tokens (V,), bool, that are never written behind ``token``."""
