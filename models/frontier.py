@@ -135,16 +135,22 @@ Written = Callable[[tuple[int, ...]], str | None]
 def reader_of_words(tokenizer: Tokenizer, words_only: bool) -> Written:
     """Return what tells how a finished word reads: None for one that is not written so, or no word.
 
-    One token alone is not checked: those that a search looks at were, once and for all.
+    One token alone is not checked: those that a search looks at were, once and for all. Neither are
+    letters and digits where the merges tell all: no two neighbours of the tokens that are asked for
+    are ones that are never written side by side, and nothing but merges makes tokens of a word.
 
     Args:
         tokenizer: Whose tokens they are.
         words_only: No punctuation.
     """
+    told_by_merges = tokenizer.merges.complete
 
     @lru_cache(1 << 14)  # a few megabytes
     def written(token_ids: tuple[int, ...]) -> str | None:
-        text = tokenizer.surface(b"".join([tokenizer.pieces[i] for i in token_ids]))
+        word = b"".join([tokenizer.pieces[i] for i in token_ids])
+        if told_by_merges and word.isalnum():  # of ASCII
+            return word.decode()
+        text = tokenizer.surface(word)
         if len(token_ids) > 1:
             if words_only and not tokenizer.is_word(text):
                 return None

@@ -41,6 +41,8 @@ def split_prefix(tokenizer: Tokenizer, text: str, *, words_only: bool) -> Prefix
     and a quotation mark, comes along. A punctuation mark at the end is finished where only words
     are asked for; otherwise it is itself what the next word begins with.
     """
+    if text.isascii() and text.isalnum():  # to every tokenizer one word, which goes on
+        return Prefix(text, "", (), text, False, tokenizer.beginning(text))
     # What is typed next goes on with a word: with it, the tokenizer tells whether ``don'`` is the
     # beginning of one, and lets punctuation before the word know that it touches it.
     encoding = tokenizer.encode(text + "a")

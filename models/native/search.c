@@ -207,8 +207,10 @@ static const uint8_t *flags_behind(Search *s, int32_t token) {
 static const float *word_ends_behind(Search *s) {
     const Vocabulary *v = s->vocabulary;
     if (!s->word_ends) s->word_ends = resized(NULL, (size_t)v->size * sizeof(float));
-    for (int32_t i = 0; i < v->size; i++) s->word_ends[i] = s->flags[i] ? v->word_ends[i] : 0.0f;
-    return s->word_ends;
+    float *restrict ends = s->word_ends;
+    const uint8_t *restrict flags = s->flags;
+    for (int32_t i = 0; i < v->size; i++) ends[i] = (float)(flags[i] != 0) * v->word_ends[i];
+    return ends;
 }
 
 /* Of what may stand behind a node; a word's first token may follow any. */

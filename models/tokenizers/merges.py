@@ -25,6 +25,8 @@ class Merges:
     A merge's *rank* is its place among all of them: the lower, the sooner it is done.
 
     Attributes:
+        complete: No token is unclear: a row of a word's tokens is its spelling if all neighbours
+            are ones that are written side by side.
         last: Shape (V,), int32: the right half of each token; -1 for none, `UNCLEAR` for a token
             that comes about in several ways, or out of such: of its neighbours nothing is told.
         rank: Shape (V,), int32: of the merge that makes it.
@@ -57,6 +59,7 @@ class Merges:
                 border, until = first[border], rank[border]
         self.last, self.rank = np.array(last, np.int32), np.array(rank, np.int32)
         self.last[~np.array(clear)] = UNCLEAR
+        self.complete = bool(pairs) and all(clear)
         self.behind, self.partners, self.ranks = _flat(merges, vocab_size)
         self.within, self.begun, self.until = _flat(begun, vocab_size)
         self.never_follow = lru_cache(_KEPT)(self._never_follow)

@@ -45,6 +45,17 @@ def test_two_letters_repeated(lines):
     assert_right(tokenizer.merges, tokenizer._backend, grown)
 
 
+@bounded(200)
+@given(st.lists(st.integers(0, 300), min_size=2, max_size=5))
+def test_tokens_that_stand_side_by_side_in_pairs_do_so_together(drawn):
+    tokenizer = tokenizer_of("subword")
+    merges, backend = tokenizer.merges, tokenizer._backend
+    assert merges.complete
+    tokens = (1 + np.array(drawn) % (tokenizer.vocab_size - 1)).tolist()
+    pairs = all(not merges.never_follow(one)[other] for one, other in pairwise(tokens))
+    assert pairs == (written(backend, tokens) == tokens)
+
+
 VOCABULARY = {"a": 0, "b": 1, "c": 2, "ab": 3, "bc": 4, "abc": 5, "ca": 6, "abcab": 7}
 TWO_WAYS = [("a", "b"), ("b", "c"), ("ab", "c"), ("a", "bc"), ("c", "a"), ("abc", "ab")]
 
@@ -53,6 +64,7 @@ def test_of_a_token_with_two_ways_to_it_nothing_is_told():
     backend = tokenizers.Tokenizer(BPE(VOCABULARY, TWO_WAYS))
     merges = Merges.of(backend.to_str(), len(VOCABULARY))
     assert np.flatnonzero(merges.last == UNCLEAR).tolist() == [5, 7]
+    assert not merges.complete
     assert not merges.never_follow(5).any()
     assert not merges.never_follow(7).any()
     assert not any(merges.never_follow(i)[[5, 7]].any() for i in range(len(VOCABULARY)))

@@ -8,10 +8,11 @@ from models.errors import InvalidRequestError
 from models.forward import Program, read, run
 from models.language_model import LanguageModel
 from models.next_word import next_word
+from models.prefix import split_prefix
 from models.score import score
 from models.search import Found, Search
 from tests.models.enumeration import letters, told
-from tests.models.helpers import model_of
+from tests.models.helpers import model_of, tokenizer_of
 
 
 def begun_mass(model: LanguageModel, context: str, begun: bytes) -> float:
@@ -120,6 +121,18 @@ def test_a_prefix_and_its_words_multiply_to_what_score_says():
     assert shares[0] == pytest.approx(math.exp(scored.log_prob), rel=1e-4)
     assert shares == sorted(shares)  # the more is typed, the surer it gets
     assert shares[-1] > shares[0]
+
+
+@pytest.mark.parametrize("kind", ["subword", "word", "wikitext"])
+@pytest.mark.parametrize("typed", ["a", "exam", "McX", "15", "7th"])
+def test_letters_and_digits_are_one_word_that_goes_on(kind, typed):
+    tokenizer = tokenizer_of(kind)
+    prefix = split_prefix(tokenizer, typed, words_only=True)
+    assert (prefix.head, prefix.head_ids, prefix.stem, prefix.touches) == ("", (), typed, False)
+    assert (prefix.begun, prefix.ended) == (typed.encode(), None)
+    for text in (typed, typed + "a"):
+        (span,) = tokenizer.encode(text).words
+        assert (span.start, span.end, span.first) == (0, len(text), 0)
 
 
 @pytest.mark.parametrize("prefix", ["a b", " ", "a\n", "\u2003", "a\x1c"])
