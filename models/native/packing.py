@@ -166,12 +166,12 @@ def _pack_transformer(model: int, network: Transformer) -> int:
     every = np.arange(width)
     blocks = [cast(Block, block) for block in network.blocks]
     for i, block in enumerate(blocks):
-        _pack_matrix(model, 4 * i, block.qkv.weight, qkv)
+        _pack_matrix(model, 4 * i, block.qkv.weight, qkv, wide=False)
         _pack_matrix(
             model, 4 * i + 1, block.attention_output.weight, every, columns=one, wide=False
         )
         _pack_matrix(model, 4 * i + 2, block.feedforward_input.weight, gates_and_ups, wide=False)
-        _pack_matrix(model, 4 * i + 3, block.feedforward_output.weight, every)
+        _pack_matrix(model, 4 * i + 3, block.feedforward_output.weight, every, wide=False)
     norms = [n for b in blocks for n in (b.attention_norm, b.feedforward_norm)]
     for i, layer_norm in enumerate([*norms, network.norm]):
         weight = _plain(layer_norm.weight)

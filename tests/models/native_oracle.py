@@ -147,7 +147,7 @@ def _transformer(network: Transformer, x: np.ndarray) -> np.ndarray:
     heads = np.arange(config.num_heads)[:, None] * wide + np.arange(2 * half)
     seen = (key <= query) & (key > query - config.context_length)
     for block in network.blocks:
-        qkv = Product(block.qkv.weight)(_norm(x, block.attention_norm))
+        qkv = Product(block.qkv.weight, wide=False)(_norm(x, block.attention_norm))
         attended = np.zeros_like(x)
         parts = qkv.reshape(time, 3, config.num_heads, 2 * half)
         for head in range(config.num_heads):
@@ -162,5 +162,6 @@ def _transformer(network: Transformer, x: np.ndarray) -> np.ndarray:
         inner = Product(block.feedforward_input.weight, wide=False)
         inner = inner(_norm(x, block.feedforward_norm))
         gate, up = np.split(inner, 2, axis=1)
-        x = x + Product(block.feedforward_output.weight)(gate * _sigmoid(gate) * up)
+        output = Product(block.feedforward_output.weight, wide=False)
+        x = x + output(gate * _sigmoid(gate) * up)
     return _norm(x, network.norm)
