@@ -36,8 +36,8 @@ class Found:
 
     Attributes:
         words: Most probable first; for a typed prefix, their joint probabilities with it.
-        prefix_log_prob: Natural log-probability of the typed prefix; 0 for none, -inf where no
-            token sequence covers it.
+        prefix_log_prob: Natural log-probability of the typed prefix; 0 for none, -inf where nothing
+            that may be written covers it.
         finished_mass: Probability of all finished outcomes that were seen, in the list or not.
         proven: The list is in true order and complete; False only where the search gave up.
     """
@@ -136,19 +136,19 @@ def reader_of_words(tokenizer: Tokenizer, words_only: bool) -> Written:
     """Return what tells how a finished word reads: None for one that is not written so, or no word.
 
     One token alone is not checked: those that a search looks at were, once and for all. Neither are
-    letters and digits where the merges tell all: no two neighbours of the tokens that are asked for
-    are ones that are never written side by side, and nothing but merges makes tokens of a word.
+    letters and digits where pairs tell (`Tokenizer.pairs_spell`): of the tokens that are asked for
+    none stands behind one that it never follows.
 
     Args:
         tokenizer: Whose tokens they are.
         words_only: No punctuation.
     """
-    told_by_merges = tokenizer.merges.complete
+    pairs_spell = tokenizer.pairs_spell
 
     @lru_cache(1 << 14)  # a few megabytes
     def written(token_ids: tuple[int, ...]) -> str | None:
         word = b"".join([tokenizer.pieces[i] for i in token_ids])
-        if told_by_merges and word.isalnum():  # of ASCII
+        if pairs_spell and word.isalnum():  # of ASCII
             return word.decode()
         text = tokenizer.surface(word)
         if len(token_ids) > 1:

@@ -63,7 +63,8 @@ class NextWords:
         predictions: Most probable first.
         candidates: In the order given.
         covered_mass: Probability of every finished outcome that was seen: listed or not, words,
-            punctuation, end of sentence, ``<unk>``. 1 less this is what was not expanded.
+            punctuation, end of sentence, ``<unk>``. 1 less this is what was not expanded, and
+            rows of tokens that the tokenizer never writes.
         oov_mass: Probability of ``<unk>``, a word outside the vocabulary.
         entropy_bits: Entropy of the whole next-word distribution, end of sentence and ``<unk>`` one
             outcome each; None unless the whole was asked for.

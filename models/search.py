@@ -3,16 +3,16 @@
 A heap holds every known continuation, finished or not, by its probability. A longer piece of text
 is never more probable than its beginning, so what leaves the heap finished is more probable than
 everything still in it: the words come out in their true order (Dijkstra 1959; for strings over
-tokens, Vieira et al. 2024). What was not expanded is reported as mass, and a search that gives up
-says so.
+tokens, Vieira et al. 2024). How much of the probability was seen is reported, and a search that
+gives up says so.
 
 A typed prefix restricts the search by string. Its probability, by which the words' are divided, is
-the sum over all ways in which tokens cover it.
+the sum over all ways in which tokens that may be written cover it.
 
-A network gives some probability to rows of tokens that the tokenizer never writes, for it would
-spell the same text otherwise. They are nobody's words: behind two tokens within a word that are
-never written side by side (`models.tokenizers.merges`) nothing is searched and nothing is added up.
-That spares most of the passes behind a typed prefix.
+For a network gives some probability to rows of tokens that the tokenizer never writes, as it spells
+the same text otherwise. They are nobody's words: behind two tokens within a word that are never
+written side by side (`models.tokenizers.merges`) nothing is searched and nothing is added up. That
+spares half of the passes of typing.
 """
 
 from models.forward import Pass, Program

@@ -36,7 +36,8 @@ class ReadingAhead:
     ) -> None:
         """Read for ``programs``, if for a moment nobody asks for anything.
 
-        Called by the event loop, where the last call alone counts.
+        Called by the event loop, always with the same ``idle`` and ``begin``; of programs those of
+        the last call alone count.
 
         Args:
             programs: What to run, the likeliest first; asked when the moment has passed.
@@ -63,7 +64,8 @@ class ReadingAhead:
         programs, self._likely, self._loop = self._likely, tuple, None
         if idle():
             self._waiting.extend((program, None) for program in reversed(programs()))
-            begin()
+            if self._waiting:
+                begin()
 
     def step(self, model: LanguageModel, cache: PrefixCache, stats: Stats) -> None:
         """Let the likeliest program take a step; called by whom the cache belongs to."""

@@ -39,7 +39,7 @@ class NextWordResponse(BaseModel):
     candidates: list[Candidate] = Field(description="In the order given.")
     covered_mass: float = Field(
         description="Probability of every finished outcome that was seen, listed or not. The rest "
-        "was not expanded; it is never spread over the list."
+        "was not expanded, or is no way to write a word; it is never spread over the list."
     )
     oov_mass: float = Field(description="Probability of a word outside the vocabulary.")
     entropy_bits: float | None = Field(

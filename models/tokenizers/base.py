@@ -230,6 +230,14 @@ class Tokenizer(ABC):
         return Merges(self.vocab_size, [])
 
     @cached_property
+    def pairs_spell(self) -> bool:
+        """Whether a row of pieces of letters and digits is how it writes them if all pairs are.
+
+        That is, if no piece is followed by one that ``merges`` says never follows it.
+        """
+        return False
+
+    @cached_property
     def alphabetical(self) -> tuple[list[bytes], np.ndarray]:
         """The non-empty pieces in byte order, and their token ids, for `completions`."""
         ids = sorted(

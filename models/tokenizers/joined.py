@@ -26,7 +26,7 @@ from tokenizers import Regex, normalizers, pre_tokenizers
 
 from models.errors import MismatchError
 from models.tokenizers.base import BOS, EOS, UNK, Encoding, Tokenizer, WordSpan
-from models.tokenizers.merges import Merges
+from models.tokenizers.merges import UNCLEAR, Merges
 
 JOIN = "\x01"
 _ESCAPED = JOIN + "0"  # a digit never follows a join mark otherwise
@@ -202,17 +202,22 @@ class SubwordTokenizer(JoinedTokenizer):
         """How its tokens grew out of bytes."""
         return Merges.of(self.to_json(), self.vocab_size)
 
+    @cached_property
+    def pairs_spell(self) -> bool:
+        """As any tokenizer's: where nothing but merges, each clear, makes tokens of a word."""
+        if (self.merges.last == UNCLEAR).any():
+            return False
+        mine, trained = json.loads(self.to_json()), json.loads(_blank().to_str())
+        if any(mine[part] != trained[part] for part in ("normalizer", "pre_tokenizer")):
+            return False
+        symbols = [self._backend.id_to_token(i) for i in range(self.vocab_size)]
+        written = ([t.id for t in self._backend.model.tokenize(symbol)] for symbol in symbols)
+        return all(ids == [i] for i, ids in enumerate(written) if i != self.eos_id)
+
     @classmethod
     def train(cls, lines: Iterable[str], *, vocab_size: int) -> "SubwordTokenizer":
         """Learn the merges from ``lines``; ``vocab_size`` counts EOS and the 256 bytes."""
-        backend = tokenizers.Tokenizer(tokenizers.models.BPE())
-        backend.normalizer = _normalizer()
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(" ", "merged_with_previous"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
+        backend = _blank()
         trainer = tokenizers.trainers.BpeTrainer(
             vocab_size=vocab_size,
             special_tokens=[EOS],
@@ -221,6 +226,19 @@ class SubwordTokenizer(JoinedTokenizer):
         )
         backend.train_from_iterator(_spaced(lines), trainer)
         return cls(add_special_tokens(backend, [BOS]))
+
+
+def _blank() -> tokenizers.Tokenizer:
+    """Return byte-level BPE that has learnt no merges."""
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+    backend.normalizer = _normalizer()
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(" ", "merged_with_previous"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    return backend
 
 
 class WordTokenizer(JoinedTokenizer):

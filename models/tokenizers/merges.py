@@ -7,8 +7,8 @@ of the other. So a row of tokens in which one pair is never written is no spelli
 """
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ import numpy as np
 
 ENDLESS = (1 << 31) - 1
 UNCLEAR = -2
-_KEPT = 1 << 10  # answers, a byte a token each
+_KEPT_BYTES = 8 << 20  # of answers, a byte a token each
 
 
 class Merges:
@@ -25,10 +25,9 @@ class Merges:
     A merge's *rank* is its place among all of them: the lower, the sooner it is done.
 
     Attributes:
-        complete: No token is unclear: a row of a word's tokens is its spelling if all neighbours
-            are ones that are written side by side.
         last: Shape (V,), int32: the right half of each token; -1 for none, `UNCLEAR` for a token
-            that comes about in several ways, or out of such: of its neighbours nothing is told.
+            that comes about in several ways, or out of such, or of what comes about later: of its
+            neighbours nothing is told.
         rank: Shape (V,), int32: of the merge that makes it.
         behind: Shape (V + 1,), int32: where in ``partners`` those of each left half begin.
         partners: Shape (M,), int32: right halves.
@@ -40,29 +39,35 @@ class Merges:
             the token itself.
     """
 
-    def __init__(self, vocab_size: int, pairs: list[tuple[int, int, int]]) -> None:
+    def __init__(self, vocab_size: int, merges: Sequence[tuple[int, int, int]]) -> None:
         """Tabulate merges of a left and a right half into a whole, by rank."""
-        self.vocab_size = vocab_size
-        first, last, rank = ([-1] * vocab_size for _ in range(3))
-        ways = Counter(whole for _, _, whole in pairs)
+        first, last, rank = (np.full(vocab_size, -1, np.int32) for _ in range(3))
+        ways = Counter(whole for _, _, whole in merges)
         clear = [ways[i] == 0 for i in range(vocab_size)]
-        merges: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for number, (left, right, whole) in enumerate(pairs):
-            merges[left].append((right, number))
+        lefts, rights, ranks = [], [], []
+        for number, (left, right, whole) in enumerate(merges):
+            if clear[left] and clear[right]:
+                lefts.append(left)
+                rights.append(right)
+                ranks.append(number)
+                clear[whole] = ways[whole] == 1
             first[whole], last[whole], rank[whole] = left, right, number
-            clear[whole] = clear[left] and clear[right] and ways[whole] == 1
-        begun: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for token in (i for i in range(vocab_size) if clear[i]):
-            border, until = token, ENDLESS
-            while border >= 0:
-                begun[border].append((token, until))
-                border, until = first[border], rank[border]
-        self.last, self.rank = np.array(last, np.int32), np.array(rank, np.int32)
-        self.last[~np.array(clear)] = UNCLEAR
-        self.complete = bool(pairs) and all(clear)
-        self.behind, self.partners, self.ranks = _flat(merges, vocab_size)
-        self.within, self.begun, self.until = _flat(begun, vocab_size)
-        self.never_follow = lru_cache(_KEPT)(self._never_follow)
+        last[~np.array(clear, bool)] = UNCLEAR
+        self.last, self.rank = last, rank
+        self.behind, self.partners, self.ranks = _grouped(vocab_size, lefts, rights, ranks)
+        # From the tokens to what stood at their left borders before, all tokens together.
+        all_clear = np.flatnonzero(clear)
+        steps: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+        steps = [(all_clear, all_clear, np.full(len(all_clear), ENDLESS))]
+        while len(steps[-1][0]):
+            borders, tokens, _ = steps[-1]
+            grown = first[borders] >= 0
+            borders = borders[grown]
+            steps.append((first[borders], tokens[grown], rank[borders]))
+        columns = (np.concatenate(column) for column in zip(*steps, strict=True))
+        self.within, self.begun, self.until = _grouped(vocab_size, *columns)
+        kept = max(16, _KEPT_BYTES // max(1, vocab_size))
+        self.never_follow = lru_cache(kept)(self._never_follow)
 
     @classmethod
     def of(cls, tokenizer_json: str, vocab_size: int) -> Self:
@@ -78,7 +83,7 @@ class Merges:
 
     def _never_follow(self, token: int) -> np.ndarray:
         """Return the tokens (V,), bool, that are never written behind ``token``."""
-        found = np.zeros(self.vocab_size, bool)
+        found = np.zeros(len(self.last), bool)
         for border, end in self._borders(token):
             merges = slice(self.behind[border], self.behind[border + 1])
             in_time = self.ranks[merges] < end
@@ -87,6 +92,7 @@ class Merges:
             # All of ``begun`` that belongs to these partners, one partner after another.
             places = np.arange(counts.sum()) + np.repeat(starts - counts.cumsum() + counts, counts)
             found[self.begun[places][self.until[places] >= np.repeat(ranks, counts)]] = True
+        found.flags.writeable = False
         return found
 
     def _borders(self, token: int) -> Iterator[tuple[int, int]]:
@@ -97,11 +103,11 @@ class Merges:
             token, end = int(self.last[token]), int(self.rank[token])
 
 
-def _flat(
-    lists: dict[int, list[tuple[int, int]]], size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return where each list begins, and all their pairs in a row, as two arrays."""
-    starts = np.cumsum([0, *(len(lists.get(i, ())) for i in range(size))], dtype=np.int32)
-    pairs = [pair for i in range(size) for pair in lists.get(i, ())]
-    flat = np.array(pairs, np.int32).reshape(-1, 2)
-    return starts, np.ascontiguousarray(flat[:, 0]), np.ascontiguousarray(flat[:, 1])
+def _grouped(
+    groups: int, keys: Sequence[int] | np.ndarray, *columns: Sequence[int] | np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Return where each group of entries with one key begins, and the columns by groups, int32."""
+    by_key = np.asarray(keys, np.int64)
+    order = np.argsort(by_key, kind="stable")
+    starts = np.concatenate(([0], np.bincount(by_key, minlength=groups).cumsum()))
+    return starts.astype(np.int32), *(np.asarray(column, np.int32)[order] for column in columns)

@@ -1,5 +1,6 @@
 """Small models that the tests make themselves: random networks, and networks told what to say."""
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 
 from models.language_model import LanguageModel
 from models.networks import BatchState, Network, build_network, network_config
-from models.tokenizers import Tokenizer, train_tokenizer
+from models.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
+from models.tokenizers.base import BOS
 
 KINDS = ("rnn", "gru", "lstm", "transformer")
 CONTEXT = 6  # tokens: short, so that small texts go past it
@@ -174,3 +176,16 @@ def random_logits(
         return row
 
     return logits
+
+
+def subwords_with(added, vocabulary=(), normalizer=None):
+    """Return the tokenizer of the tests with more merges behind its own, and more entries."""
+    state = json.loads(tokenizer_of("subword").to_json())
+    ids = state["model"]["vocab"]
+    del ids[BOS]  # it has to be the last
+    for entry in (*vocabulary, *("".join(merge) for merge in added)):
+        ids.setdefault(entry, len(ids))
+    ids[BOS] = len(ids)
+    state["model"]["merges"] += added
+    state["normalizer"] = normalizer or state["normalizer"]
+    return load_tokenizer(json.dumps(state))

@@ -1,5 +1,6 @@
 """The library's frontier against the one in Python: the same passes, words and bits."""
 
+import json
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, partial
@@ -16,7 +17,8 @@ from models.native.search import NativeFrontier
 from models.plain_frontier import PlainFrontier
 from models.search import Search
 from models.tokenizers import train_tokenizer
-from tests.models.helpers import bounded, tokenizer_of, told_model
+from models.tokenizers.merges import UNCLEAR
+from tests.models.helpers import bounded, subwords_with, tokenizer_of, told_model
 
 
 @cache
@@ -27,9 +29,26 @@ def many_words():
 
 
 @cache
+def unclear():
+    """Return the tokenizer of subwords with second ways to some of its tokens."""
+    merges = json.loads(tokenizer_of("subword").to_json())["model"]["merges"]
+    added = []
+    for one, two in [merge for merge in merges if len("".join(merge)) == 3][::2]:
+        whole, size = one + two, 3 - len(one)  # of the left half, the other way
+        half = [*(whole[:2] if size == 2 else whole[1:])]
+        added += [half] if half not in merges + added else []
+        added.append([whole[:size], whole[size:]])
+    tokenizer = subwords_with(added)
+    grown = tokenizer.merges.rank >= 0
+    assert 3 < (tokenizer.merges.last == UNCLEAR).sum() < grown.sum() - 3
+    return tokenizer
+
+
+@cache
 def model_that_says(kind, seed, scale, coarse):
     """Return a model of random distributions; with ``coarse`` many are equal, some impossible."""
-    tokenizer = many_words() if kind == "many" else tokenizer_of(kind)
+    tokenizers = {"many": many_words, "unclear": unclear}
+    tokenizer = tokenizers[kind]() if kind in tokenizers else tokenizer_of(kind)
 
     @cache
     def logits(history):
@@ -69,7 +88,7 @@ def assert_same(model, question):
 
 models = st.builds(
     model_that_says,
-    st.sampled_from(["many", "subword", "subword", "wikitext"]),
+    st.sampled_from(["many", "subword", "subword", "unclear", "wikitext"]),
     st.integers(0, 9),
     st.sampled_from([0.3, 2.0, 5.0]),
     st.booleans(),

@@ -12,7 +12,7 @@ from tokenizers.models import BPE, WordLevel
 from models.tokenizers import train_tokenizer
 from models.tokenizers.merges import UNCLEAR, Merges
 from tests.models.enumeration import letters
-from tests.models.helpers import bounded, tokenizer_of
+from tests.models.helpers import bounded, subwords_with, tokenizer_of
 
 
 def written(backend, ids):
@@ -50,7 +50,7 @@ def test_two_letters_repeated(lines):
 def test_tokens_that_stand_side_by_side_in_pairs_do_so_together(drawn):
     tokenizer = tokenizer_of("subword")
     merges, backend = tokenizer.merges, tokenizer._backend
-    assert merges.complete
+    assert tokenizer.pairs_spell
     tokens = (1 + np.array(drawn) % (tokenizer.vocab_size - 1)).tolist()
     pairs = all(not merges.never_follow(one)[other] for one, other in pairwise(tokens))
     assert pairs == (written(backend, tokens) == tokens)
@@ -64,7 +64,6 @@ def test_of_a_token_with_two_ways_to_it_nothing_is_told():
     backend = tokenizers.Tokenizer(BPE(VOCABULARY, TWO_WAYS))
     merges = Merges.of(backend.to_str(), len(VOCABULARY))
     assert np.flatnonzero(merges.last == UNCLEAR).tolist() == [5, 7]
-    assert not merges.complete
     assert not merges.never_follow(5).any()
     assert not merges.never_follow(7).any()
     assert not any(merges.never_follow(i)[[5, 7]].any() for i in range(len(VOCABULARY)))
@@ -72,6 +71,28 @@ def test_of_a_token_with_two_ways_to_it_nothing_is_told():
     for text in map("".join, product("abc", repeat=7)):
         for one, other in pairwise(t.id for t in backend.model.tokenize(text)):
             assert not merges.never_follow(one)[other]
+
+
+def test_a_merge_that_comes_before_its_half_holds_for_nothing():
+    vocabulary = {"a": 0, "b": 1, "c": 2, "d": 3, "ab": 4, "abc": 5, "cd": 6}
+    merges = [("ab", "c"), ("c", "d"), ("a", "b")]
+    backend = tokenizers.Tokenizer(BPE(vocabulary, merges))
+    assert [t.value for t in backend.model.tokenize("abcd")] == ["ab", "cd"]
+    assert not Merges.of(backend.to_str(), 7).never_follow(4).any()
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        {"added": [["q", "x"], ["x", "j"], ["qx", "j"], ["q", "xj"]]},  # two ways to one token
+        {"added": [["q", "x"], ["x", "j"], ["q", "xj"]]},  # the last is never reached
+        {"added": [], "vocabulary": ["qxj"]},
+        {"added": [["q", "x"]], "normalizer": {"type": "Lowercase"}},
+    ],
+)
+def test_pairs_spell_only_where_nothing_else_makes_tokens(unusual):
+    assert subwords_with([["q", "x"]]).pairs_spell
+    assert not subwords_with(**unusual).pairs_spell
 
 
 @pytest.mark.parametrize(
