@@ -7,6 +7,7 @@ network needs no trace of it (Srivastava et al. 2014).
 from dataclasses import astuple, dataclass, replace
 from typing import Self
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -42,13 +43,22 @@ class DropoutRates:
 
 
 def drop(x: Tensor, rate: float) -> Tensor:
-    """Return ``x`` with a share ``rate`` of its elements dropped, each for itself."""
-    return F.dropout(x, rate) if rate else x
+    """Return ``x`` with a share ``rate`` of its elements dropped, each for itself.
+
+    On a CPU torch draws a double for each element, which takes a tenth of a Transformer's training:
+    here four elements share 64 random bits, and the share is a whole number of 65,536ths.
+    """
+    if not rate or x.device.type != "cpu":
+        return F.dropout(x, rate) if rate else x
+    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
+    drawn = bits.view(torch.int16)[: x.numel()].view(x.shape)  # -32,768 … 32,767
+    kept = drawn >= round(rate * (1 << 16)) - (1 << 15)
+    return x * kept.to(x.dtype).div_(1 - rate)
 
 
 def drop_locked(x: Tensor, rate: float) -> Tensor:
     """Return ``x`` (B, T, D) with units dropped, the same at every step (Gal & Ghahramani 2016)."""
     if not rate:
         return x
-    mask = F.dropout(x.new_ones(x.size(0), 1, x.size(2)), rate)  # (B, 1, D)
+    mask = drop(x.new_ones(x.size(0), 1, x.size(2)), rate)  # (B, 1, D)
     return x * mask

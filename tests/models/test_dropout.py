@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from models.networks import DropoutRates
 from models.networks.dropout import drop, drop_locked
@@ -20,6 +19,22 @@ def test_what_stays_is_scaled_so_that_the_mean_is_kept():
     for dropped in (drop(torch.ones(400, 5, 50), 0.3), drop_locked(torch.ones(400, 5, 50), 0.3)):
         assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
         assert dropped.mean() == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.25, 0.3, 0.9])
+@pytest.mark.parametrize("shape", [(7,), (1 << 10, 1023)])
+def test_each_element_is_dropped_for_itself(rate, shape):
+    """Neighbours, which share random bits, know nothing of each other; nor does a second draw."""
+    torch.manual_seed(0)
+    x = torch.ones(shape)
+    first, second = (drop(x, rate) == 0 for _ in range(2))
+    assert first.shape == x.shape
+    if len(shape) > 1:
+        for one, other in ((first[:, 1:], first[:, :-1]), (first[:, 4:], first[:, :-4])):
+            assert (one & other).float().mean() == pytest.approx(rate**2, rel=0.05, abs=1e-5)
+        assert (first & second).float().mean() == pytest.approx(rate**2, rel=0.05, abs=1e-5)
+        by_place = first.flatten()[: first.numel() // 4 * 4].view(-1, 4).float().mean(0)
+        assert by_place.tolist() == pytest.approx([rate] * 4, rel=0.2)
 
 
 def test_a_dropped_word_is_nothing_wherever_it_stands_and_the_matrix_is_spared():
@@ -52,7 +67,7 @@ def test_weight_drop_computes_what_the_masked_network_computes(kind):
     gradient = network.layers.weight_hh_l1.grad.clone()
     torch.manual_seed(3)
     with torch.no_grad():
-        masks = [F.dropout(torch.ones_like(w[1]), 0.4) for w in network.layers.all_weights]
+        masks = [drop(torch.ones_like(w[1]), 0.4) for w in network.layers.all_weights]
         for weights, mask in zip(network.layers.all_weights, masks, strict=True):
             weights[1].mul_(mask)
     network.zero_grad()
