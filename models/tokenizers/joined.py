@@ -210,9 +210,15 @@ class SubwordTokenizer(JoinedTokenizer):
         mine, trained = json.loads(self.to_json()), json.loads(_blank().to_str())
         if any(mine[part] != trained[part] for part in ("normalizer", "pre_tokenizer")):
             return False
-        symbols = [self._backend.id_to_token(i) for i in range(self.vocab_size)]
-        written = ([t.id for t in self._backend.model.tokenize(symbol)] for symbol in symbols)
-        return all(ids == [i] for i, ids in enumerate(written) if i != self.eos_id)
+        for i, rank in enumerate(self.merges.rank.tolist()):
+            token = self._backend.id_to_token(i) or ""
+            grown = rank >= 0 or len(token) == 1
+            if i != self.eos_id and not (grown and self._encoded(token) == [i]):
+                return False
+        return True
+
+    def _encoded(self, token: str) -> list[int]:
+        return [t.id for t in self._backend.model.tokenize(token)]
 
     @classmethod
     def train(cls, lines: Iterable[str], *, vocab_size: int) -> "SubwordTokenizer":

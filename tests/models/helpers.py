@@ -178,7 +178,7 @@ def random_logits(
     return logits
 
 
-def subwords_with(added, vocabulary=(), normalizer=None):
+def subwords_with(added, vocabulary=(), normalizer=None, **model):
     """Return the tokenizer of the tests with more merges behind its own, and more entries."""
     state = json.loads(tokenizer_of("subword").to_json())
     ids = state["model"]["vocab"]
@@ -187,5 +187,6 @@ def subwords_with(added, vocabulary=(), normalizer=None):
         ids.setdefault(entry, len(ids))
     ids[BOS] = len(ids)
     state["model"]["merges"] += added
+    state["model"] |= model
     state["normalizer"] = normalizer or state["normalizer"]
     return load_tokenizer(json.dumps(state))

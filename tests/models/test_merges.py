@@ -88,6 +88,8 @@ def test_a_merge_that_comes_before_its_half_holds_for_nothing():
         {"added": [["q", "x"], ["x", "j"], ["q", "xj"]]},  # the last is never reached
         {"added": [], "vocabulary": ["qxj"]},
         {"added": [["q", "x"]], "normalizer": {"type": "Lowercase"}},
+        {"added": [["q", "x"]], "ignore_merges": True},
+        {"added": [["q", "x"]], "dropout": 0.5},
     ],
 )
 def test_pairs_spell_only_where_nothing_else_makes_tokens(unusual):
