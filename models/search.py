@@ -12,7 +12,7 @@ the sum over all ways in which tokens that may be written cover it.
 For a network gives some probability to rows of tokens that the tokenizer never writes, as it spells
 the same text otherwise. They are nobody's words: behind two tokens within a word that are never
 written side by side (`models.tokenizers.merges`) nothing is searched and nothing is added up. That
-spares half of the passes of typing.
+spares many of the passes of typing.
 """
 
 from models.forward import Pass, Program

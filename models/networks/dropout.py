@@ -48,8 +48,10 @@ def drop(x: Tensor, rate: float) -> Tensor:
     On a CPU torch draws a double for each element, which takes a tenth of a Transformer's training:
     here four elements share 64 random bits, and the share is a whole number of 65,536ths.
     """
-    if not rate or x.device.type != "cpu":
-        return F.dropout(x, rate) if rate else x
+    if not rate:
+        return x
+    if x.device.type != "cpu":
+        return F.dropout(x, rate)
     bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
     drawn = bits.view(torch.int16)[: x.numel()].view(x.shape)  # -32,768 … 32,767
     kept = drawn >= round(rate * (1 << 16)) - (1 << 15)

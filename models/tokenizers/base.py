@@ -158,6 +158,8 @@ class Tokenizer(ABC):
         """
         found = self.is_word_end.astype(np.int64)
         for i in np.flatnonzero(found):
+            if self.pairs_spell and self.pieces[i].isalnum():
+                continue  # ASCII: it has one, of a single token
             surface = self.surface(self.pieces[i]) if i not in (self.eos_id, self.unk_id) else ""
             spellings = self.spellings(surface) if surface else []
             found[i] = len(spellings) if [int(i)] in spellings else 0
@@ -231,9 +233,10 @@ class Tokenizer(ABC):
 
     @cached_property
     def pairs_spell(self) -> bool:
-        """Whether a row of pieces of letters and digits is how it writes them if all pairs are.
+        """Whether it writes each row of pieces of ASCII letters and digits whose pairs it writes.
 
-        That is, if no piece is followed by one that ``merges`` says never follows it.
+        That is, each where no piece is followed by one that ``merges`` says never follows it; a
+        single piece always.
         """
         return False
 
