@@ -34,11 +34,15 @@ INLINE __m512i four_bytes(const uint8_t *p) {
     return _mm512_set1_epi32(four);
 }
 
-INLINE void store_sums(__m512i high, __m512i low, const int32_t *totals, int wide, int32_t *sums) {
+/* What to begin with, so that the excess of q + 128 or q + 32768 is gone in the end. */
+INLINE __m512i less_excess(const int32_t *totals, int wide) {
     __m512i total = _mm512_load_si512(totals);
-    if (wide) high = _mm512_add_epi32(_mm512_slli_epi32(high, 8), low);
     __m512i excess = wide ? _mm512_slli_epi32(total, 15) : _mm512_slli_epi32(total, 7);
-    _mm512_store_si512(sums, _mm512_sub_epi32(high, excess));
+    return _mm512_sub_epi32(_mm512_setzero_si512(), excess);
+}
+
+INLINE void store_sums(__m512i high, __m512i low, int wide, int32_t *sums) {
+    _mm512_store_si512(sums, wide ? _mm512_add_epi32(_mm512_slli_epi32(high, 8), low) : high);
 }
 
 /* sums += products of four unsigned and four signed bytes each. In assembly, since from the
@@ -47,8 +51,9 @@ INLINE void store_sums(__m512i high, __m512i low, const int32_t *totals, int wid
 
 /* The sums of row r are eight variables: gcc keeps a struct or an array of them in memory as well,
  * and stores it at every step. */
-#define DECLARE_SUMS(r) __m512i r##h0 = zero, r##h1 = zero, r##h2 = zero, r##h3 = zero, \
-                                r##l0 = zero, r##l1 = zero, r##l2 = zero, r##l3 = zero
+#define DECLARE_SUMS(r)                                                                        \
+    __m512i r##l0 = start0, r##h0 = wide ? zero : r##l0, r##l1 = start1, r##h1 = wide ? zero : r##l1, \
+            r##l2 = start2, r##h2 = wide ? zero : r##l2, r##l3 = start3, r##h3 = wide ? zero : r##l3
 #define ADD_PRODUCTS(r, bytes)                       \
     do {                                             \
         __m512i high = four_bytes(bytes);            \
@@ -65,10 +70,10 @@ INLINE void store_sums(__m512i high, __m512i low, const int32_t *totals, int wid
     } while (0)
 #define STORE_SUMS(r, sums)                                        \
     do {                                                           \
-        store_sums(r##h0, r##l0, totals, wide, sums);              \
-        store_sums(r##h1, r##l1, totals + 16, wide, sums + 16);    \
-        store_sums(r##h2, r##l2, totals + 32, wide, sums + 32);    \
-        store_sums(r##h3, r##l3, totals + 48, wide, sums + 48);    \
+        store_sums(r##h0, r##l0, wide, sums);                      \
+        store_sums(r##h1, r##l1, wide, sums + 16);                 \
+        store_sums(r##h2, r##l2, wide, sums + 32);                 \
+        store_sums(r##h3, r##l3, wide, sums + 48);                 \
     } while (0)
 
 INLINE void sum_panel(
@@ -80,6 +85,8 @@ INLINE void sum_panel(
     const int32_t *totals = matrix->totals + panel * PANEL;
     size_t each = row_bytes(inputs, wide);
     const __m512i zero = _mm512_setzero_si512();
+    const __m512i start0 = less_excess(totals, wide), start1 = less_excess(totals + 16, wide);
+    const __m512i start2 = less_excess(totals + 32, wide), start3 = less_excess(totals + 48, wide);
     DECLARE_SUMS(a);
     DECLARE_SUMS(b);
     DECLARE_SUMS(c);

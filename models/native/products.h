@@ -92,7 +92,7 @@ INLINE void finish_panel(
 }
 
 /* Multiply panels [panel, end_panel) with rows [row, end_row). */
-static void multiply(
+INLINE void multiply(
     const Matrix *matrix, int panel, int end_panel, const Rounded *x, int row, int end_row,
     Finish finish, void *context
 ) {

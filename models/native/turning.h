@@ -36,7 +36,19 @@ static void turn(const float *x, const float *signs, int inputs, float *y) {
         }
         store(y + i, v);
     }
-    for (int distance = LANES; distance < block; distance *= 2)
+    int distance = LANES;
+    for (; 4 * distance <= block; distance *= 4) /* two distances in one go */
+        for (int start = 0; start < inputs; start += 4 * distance)
+            for (int i = start; i < start + distance; i += LANES) {
+                float *p = y + i, *q = p + distance, *r = q + distance, *s = r + distance;
+                Floats a = load(p) + load(q), b = load(p) - load(q);
+                Floats c = load(r) + load(s), d = load(r) - load(s);
+                store(p, a + c);
+                store(q, b + d);
+                store(r, a - c);
+                store(s, b - d);
+            }
+    for (; distance < block; distance *= 2)
         for (int start = 0; start < inputs; start += 2 * distance)
             for (int i = start; i < start + distance; i += LANES) {
                 Floats a = load(y + i), b = load(y + i + distance);

@@ -1,11 +1,12 @@
 /* Sixteen floats at a time, in the compiler's own vectors, whatever the processor's are.
  *
- * Sums run in a fixed order and nothing is contracted to a fused multiply-add, so that every set of
- * instructions gives the same bits.
+ * Sums run in a fixed order, and a product and a sum are rounded once only where `fused` says so:
+ * every set of instructions gives the same bits.
  */
 #ifndef NEXTWORD_VECTORS_H
 #define NEXTWORD_VECTORS_H
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -54,6 +55,22 @@ INLINE Floats larger(Floats a, Floats b) { return choose(a > b, a, b); }
 INLINE Floats smaller(Floats a, Floats b) { return choose(a < b, a, b); }
 #endif
 
+/* a * b + c, rounded once. */
+INLINE Floats fused(Floats a, Floats b, Floats c) {
+#if defined(USE_AVX512)
+    return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(USE_AVX2)
+    __m256 x[2], y[2], z[2];
+    memcpy(x, &a, sizeof a), memcpy(y, &b, sizeof b), memcpy(z, &c, sizeof c);
+    for (int i = 0; i < 2; i++) x[i] = _mm256_fmadd_ps(x[i], y[i], z[i]);
+    memcpy(&a, x, sizeof a);
+    return a;
+#else
+    for (int i = 0; i < 16; i++) a[i] = fmaf(a[i], b[i], c[i]);
+    return a;
+#endif
+}
+
 /* The sum of all lanes: those 8 apart first, then 4, 2 and 1. */
 INLINE float sum(Floats x) {
 #if defined(USE_AVX512)
@@ -83,6 +100,30 @@ INLINE float largest(Floats x) {
     return y[0];
 #endif
 }
+
+#if defined(USE_AVX512)
+/* The sums of up to eight vectors' lanes, each in the order of `sum`. In every step two vectors come
+ * to share one, so that it takes a few instructions a vector. */
+INLINE void sum_of_each(const Floats *rows, int count, float *sums) {
+    __m512 x[8];
+    for (int i = 0; i < 8; i++) x[i] = (__m512)rows[i < count ? i : 0];
+    for (int i = 0; i < 8; i += 2)
+        x[i / 2] = _mm512_add_ps(_mm512_shuffle_f32x4(x[i], x[i + 1], 0x44),
+                                 _mm512_shuffle_f32x4(x[i], x[i + 1], 0xee));
+    for (int i = 0; i < 4; i += 2)
+        x[i / 2] = _mm512_add_ps(_mm512_shuffle_f32x4(x[i], x[i + 1], 0x88),
+                                 _mm512_shuffle_f32x4(x[i], x[i + 1], 0xdd));
+    x[0] = _mm512_add_ps(_mm512_shuffle_ps(x[0], x[1], 0x44), _mm512_shuffle_ps(x[0], x[1], 0xee));
+    x[0] = _mm512_add_ps(_mm512_shuffle_ps(x[0], x[0], 0x88), _mm512_shuffle_ps(x[0], x[0], 0xdd));
+    float found[LANES]; /* of rows 0, 4, -, -, 1, 5, -, -, ... */
+    memcpy(found, &x[0], sizeof found);
+    for (int i = 0; i < count; i++) sums[i] = found[i % 4 * 4 + i / 4];
+}
+#else
+INLINE void sum_of_each(const Floats *rows, int count, float *sums) {
+    for (int i = 0; i < count; i++) sums[i] = sum(rows[i]);
+}
+#endif
 
 /* The nearest whole number, ties to even, of |x| < 2^22: adding 1.5 * 2^23 leaves no room for a
  * fraction. */
@@ -125,16 +166,28 @@ INLINE Floats exponential(Floats x) {
     return from_bits(bits(y) + (n << 23));
 }
 
-/* The same for x <= 0 with a relative error below 1e-4, in half the time. */
-INLINE Floats rough_exponential(Floats x) {
-    Floats t = larger(x, all(-87.0f)) * 1.44269504f;
-    Floats shifted = t + 12582912.0f; /* as in `nearest`; its lowest bits are the whole number */
-    Floats f = t - (shifted - 12582912.0f);
-    /* 2^f for |f| <= 0.5, fitted: relative error 7.5e-5. */
-    Floats y = f * 5.517145e-2f + 2.4261061e-1f;
-    y = y * f + 6.9326097e-1f;
-    y = y * f + 9.999281e-1f;
-    return from_bits(bits(y) + (bits(shifted) << 23));
+/* e to the power of x - reference, relative error below 1e-4, in half the time; 2^-125 where it is
+ * less than that, and more than 1e30 where it is more than that. */
+INLINE Floats rough_exponential(Floats x, float reference) {
+    Floats t = fused(x, all(1.44269504f), all(reference * -1.44269504f));
+    t = larger(t, all(-125.0f));
+#if defined(USE_AVX512)
+    Floats f = (Floats)_mm512_reduce_ps((__m512)t, 9); /* less the whole number below */
+#else
+    t = smaller(t, all(127.0f));
+    Ints n = nearest(t);
+    n += to_floats(n) > t; /* true is -1 */
+    Floats f = t - to_floats(n);
+#endif
+    /* 2^f for 0 <= f < 1, fitted: relative error 7.5e-5. */
+    Floats y = fused(f, all(7.8024521e-2f), all(2.2606716e-1f));
+    y = fused(y, f, all(6.9583356e-1f));
+    y = fused(y, f, all(9.9992520e-1f));
+#if defined(USE_AVX512)
+    return (Floats)_mm512_scalef_ps((__m512)y, (__m512)t);
+#else
+    return from_bits(bits(y) + (n << 23));
+#endif
 }
 
 INLINE Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }

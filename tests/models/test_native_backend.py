@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 )
 ROOT = Path(__file__).parents[2]
 SETS = ("avx512", "avx2", "generic")
-VOCAB_SIZE = 1100  # words: more than two chunks of the log-sum-exp, the last one not whole
+VOCAB_SIZE = 1100  # words: more than two chunks of panels, the last panel not whole
 WANTS = ("last", "all", "targets", "none")
 
 
@@ -158,6 +158,19 @@ def test_a_text_in_pieces_gives_the_bits_of_the_whole(kind, cuts, seed):
     assert torch.equal(
         read(backend, [1], state).log_probs, read(backend, [1], whole.state).log_probs
     )
+
+
+@pytest.mark.parametrize("above", [60.0, 100.0, 1e3, 1e6])
+@pytest.mark.parametrize("word", [3, 64, VOCAB_SIZE - 1])
+def test_one_word_may_be_as_good_as_certain(above, word, instruction_set):
+    network = network_of("lstm", VOCAB_SIZE, std=0.1)
+    with torch.no_grad():
+        network.output_bias[word] += above
+    ids = texts([12])
+    expected = read(TorchBackend(network), *ids).log_probs
+    found = read(NativeBackend(network), *ids).log_probs
+    assert found[:, word].tolist() == pytest.approx([0.0] * 12, abs=1e-6)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0.05)
 
 
 @pytest.mark.parametrize("kind", KINDS)
