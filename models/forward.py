@@ -9,7 +9,7 @@ their results, so that it never sees a batch, a thread or a device::
         return result
 """
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -89,32 +89,37 @@ def side_by_side(programs: "Sequence[Program[R]]") -> "Program[list[R]]":
     """
     results: dict[int, R] = {}
     asked: dict[int, list[Forward]] = {}
+    tokens: dict[int, int] = {}  # that they ask for
     waiting = iter(range(len(programs)))
 
-    def advance(i: int, passes: list[Pass] | None) -> None:
+    def advance(i: int, passes: list[Pass] | None) -> int:
+        """Return how many tokens program ``i`` now asks for."""
         try:
-            asked[i] = next(programs[i]) if passes is None else programs[i].send(passes)
+            forwards = next(programs[i]) if passes is None else programs[i].send(passes)
         except StopIteration as finished:
             asked.pop(i, None)
             results[i] = finished.value
+            return 0
+        asked[i] = forwards
+        tokens[i] = sum([len(forward.token_ids) for forward in forwards])
+        return tokens[i]
 
     while len(results) < len(programs):
-        while _tokens(asked.values()) < _MOMENT and (i := next(waiting, None)) is not None:
-            advance(i, None)
+        total = sum([tokens[i] for i in asked])
+        while total < _MOMENT and (i := next(waiting, None)) is not None:
+            total += advance(i, None)
         moment: dict[int, list[Forward]] = {}
+        total = 0
         for i, forwards in asked.items():
             moment[i] = forwards
-            if _tokens(moment.values()) >= _MOMENT:
+            total += tokens[i]
+            if total >= _MOMENT:
                 break
         if moment:
             passes = iter((yield [forward for part in moment.values() for forward in part]))
             for i, forwards in moment.items():
                 advance(i, [next(passes) for _ in forwards])
     return [results[i] for i in range(len(programs))]
-
-
-def _tokens(asked: Iterable[Sequence[Forward]]) -> int:
-    return sum(len(forward.token_ids) for forwards in asked for forward in forwards)
 
 
 def run_all(programs: "Sequence[Program[R]]", runner: Runner) -> list[R]:

@@ -112,8 +112,8 @@ def _score_behind(
     encoding = tokenizer.encode(text) if words else None
     token_ids = encoding.token_ids if encoding else tokenizer.encode_ids(text)
     scored = [*token_ids, tokenizer.eos_id] if eos else token_ids
-    gathered = yield from _gather(tokenizer, here, scored, ranks=words)
-    known = [value for value, _ in gathered if value is not None]
+    values, ranks = yield from _gather(tokenizer, here, scored, ranks=words)
+    known = [value for value in values if value is not None]
     total, count = sum(known), len(known)
     return SentenceScore(
         text=text,
@@ -123,22 +123,26 @@ def _score_behind(
         bits_per_character=-total / math.log(2) / len(text) if count and text else None,
         scored_tokens=count,
         oov_count=token_ids.count(tokenizer.unk_id) if tokenizer.unk_id is not None else 0,
-        eos_log_prob=gathered[-1][0] if eos else None,
-        words=_words(tokenizer, text, encoding, gathered) if encoding else None,
+        eos_log_prob=values[-1] if eos else None,
+        words=_words(tokenizer, text, encoding, values, ranks) if encoding else None,
     )
 
 
-_Gathered = list[tuple[float | None, int | None]]
+_Gathered = tuple[list[float | None], list[int | None]]
 
 
 def _gather(
     tokenizer: Tokenizer, here: Pass | None, scored: Sequence[int], *, ranks: bool
 ) -> Program[_Gathered]:
-    """Return log-probability and rank of each of ``scored``; None for one that nothing precedes."""
-    gathered: _Gathered = [(None, None)]
+    """Return log-probabilities and ranks of ``scored``; None for one that nothing precedes.
+
+    Without ``ranks`` there are none.
+    """
+    values: list[float | None] = [None]
+    places: list[int | None] = [None]
     state: State | None = None
     if here is not None:
-        gathered = _pick(tokenizer, here.log_probs[None], scored[:1], ranks=ranks)
+        values, places = _pick(tokenizer, here.log_probs[None], scored[:1], ranks=ranks)
         state = here.state
     read_on = scored[:-1]  # nothing is asked of what follows the last
     step = _RANKED if ranks else CHUNK
@@ -147,12 +151,14 @@ def _gather(
         targets = scored[start + 1 : start + 1 + len(chunk)]
         if ranks:
             (result,) = yield [Forward(chunk, state, "all")]
-            gathered += _pick(tokenizer, result.log_probs, targets, ranks=True)
+            found = _pick(tokenizer, result.log_probs, targets, ranks=True)
+            values += found[0]
+            places += found[1]
         else:
             (result,) = yield [Forward(chunk, state, "targets", targets)]
-            gathered += [(value, None) for value in result.log_probs.tolist()]
+            values += result.log_probs.tolist()
         state = result.state
-    return gathered[: len(scored)]
+    return values[: len(scored)], places[: len(scored)]
 
 
 def _pick(
@@ -163,13 +169,13 @@ def _pick(
     picked = rows[np.arange(len(targets)), targets]  # (T,)
     values = picked.tolist()
     if not ranks:
-        return [(value, None) for value in values]
+        return values, []
     above = rows > picked[:, None]  # (T, V)
     unfinished = ~tokenizer.is_word_end
     unfinished[tokenizer.eos_id] = False
-    return [
-        (value, None if unfinished[target] else _rank(row, unfinished))
-        for value, row, target in zip(values, above, targets, strict=True)
+    return values, [
+        None if unfinished[target] else _rank(row, unfinished)
+        for row, target in zip(above, targets, strict=True)
     ]
 
 
@@ -179,11 +185,15 @@ def _rank(above: np.ndarray, unfinished: np.ndarray) -> int | None:
 
 
 def _words(
-    tokenizer: Tokenizer, text: str, encoding: Encoding, gathered: _Gathered
+    tokenizer: Tokenizer,
+    text: str,
+    encoding: Encoding,
+    log_probs: Sequence[float | None],
+    ranks: Sequence[int | None],
 ) -> list[WordScore]:
     words = []
     for span in encoding.words:
-        values = [value for value, _ in gathered[span.first : span.last]]
+        values = log_probs[span.first : span.last]
         known = None if None in values else sum(value for value in values if value is not None)
         single = span.last == span.first + 1
         words.append(
@@ -193,7 +203,7 @@ def _words(
                 end=span.end,
                 log_prob=known,
                 surprisal_bits=None if known is None else -known / math.log(2),
-                rank=gathered[span.first][1] if single else None,
+                rank=ranks[span.first] if single else None,
                 oov=encoding.token_ids[span.first] == tokenizer.unk_id,
             )
         )
