@@ -5,6 +5,8 @@
 #include "native.h"
 #include "vectors.h"
 
+enum { CHUNK = 512 }; /* words whose exponentials are summed in one go: fixed, so sums are too */
+
 /* The ``count`` highest of a stream of numbers, the least of them first. */
 typedef struct {
     float values[MOST_HIGHEST];

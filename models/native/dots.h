@@ -51,9 +51,10 @@ INLINE void store_sums(__m512i high, __m512i low, int wide, int32_t *sums) {
 
 /* The sums of row r are eight variables: gcc keeps a struct or an array of them in memory as well,
  * and stores it at every step. */
-#define DECLARE_SUMS(r)                                                                        \
-    __m512i r##l0 = start0, r##h0 = wide ? zero : r##l0, r##l1 = start1, r##h1 = wide ? zero : r##l1, \
-            r##l2 = start2, r##h2 = wide ? zero : r##l2, r##l3 = start3, r##h3 = wide ? zero : r##l3
+#define DECLARE_SUMS(r)                                                   \
+    __m512i r##l0 = start0, r##l1 = start1, r##l2 = start2, r##l3 = start3, \
+            r##h0 = wide ? zero : start0, r##h1 = wide ? zero : start1,     \
+            r##h2 = wide ? zero : start2, r##h3 = wide ? zero : start3
 #define ADD_PRODUCTS(r, bytes)                       \
     do {                                             \
         __m512i high = four_bytes(bytes);            \

@@ -7,7 +7,6 @@
 
 enum { LANES = 16 };   /* floats of a vector, outputs of a block */
 enum { PANEL = 64 };   /* outputs of a panel: four blocks, the four gates of sixteen LSTM units */
-enum { CHUNK = 512 };  /* words whose exponentials are summed in one go: fixed, so sums are too */
 enum { MOST_THREADS = 64 };
 
 /* Signed bytes w, one scale an output row: y = scales * (w x) + bias.

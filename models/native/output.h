@@ -1,10 +1,11 @@
 /* The output layer: natural log-probabilities of the rows that were asked for.
  *
  * First come the logits of all words by activations in bytes, panel by panel, and the sums of their
- * exponentials. Then those of the panels that hold most of a row's probability are computed once
- * more, by activations in 16 bits, and for the first words of a vocabulary in order of frequency
- * with what rounding left of the weights: most of what rounding does to a list of best words it
- * does here.
+ * exponentials, relative to the most probable of the first panel's words, which are the most
+ * frequent. Only where another word is e^69 times as probable a row is summed anew. Then the logits
+ * of the panels that hold most of a row's probability are computed once more, by activations in 16
+ * bits, and for the first words of a vocabulary in order of frequency with what rounding left of the
+ * weights: most of what rounding does to a list of best words it does here.
  *
  * The sum of a row's exponentials is put together from its panels in their order, so that it has
  * the same bits whoever computes which chunk. Where only targets are wanted, no other word's logit
@@ -67,10 +68,10 @@ INLINE void keep_logits(const Output *o, Wanted *wanted, const float *logits, in
 
 /* Find the largest logit of each row. */
 INLINE void finish_largest(void *context, int panel, int row, int count, float (*tile)[PANEL]) {
-    const Output *o = context;
+    Output *o = context;
     for (int r = row; r < row + count; r++) {
-        Floats most = load(tile[r - row]);
-        for (int j = LANES; j < PANEL; j += LANES) most = larger(most, load(tile[r - row] + j));
+        Floats most = all(-1e30f); /* and no NaN ever */
+        for (int j = 0; j < PANEL; j += LANES) most = larger(load(tile[r - row] + j), most);
         float found = largest(most);
         if (!panel || found > o->references[r]) o->references[r] = found;
     }
