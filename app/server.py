@@ -16,6 +16,7 @@ import uvicorn
 
 from app.application import create_app
 from app.keys import load_keys
+from app.listening import Connections, Listener
 from app.logs import configure_logging
 from app.protocol import ConnectionBounds, protocol
 from app.settings import Settings
@@ -40,6 +41,7 @@ class Server(uvicorn.Server):
         self._app = create_app(settings, siblings, configured_tracing(os.environ))
         self._reload_wanted = False
         self._reload: asyncio.Task[None] | None = None
+        self._listener: Listener | None = None
         bounds = ConnectionBounds(
             connections=settings.max_connections,
             head_seconds=settings.head_seconds,
@@ -71,9 +73,22 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Listen, and be there for the other workers."""
-        await super().startup(sockets)
-        if self._siblings is not None and not self.should_exit:
+        if self._siblings is None:
+            await super().startup(sockets)
+            return
+        connections = self.server_state.connections = Connections(self._siblings)
+        await super().startup([])
+        if not self.should_exit:
             self._siblings.start(self._app.state.metrics, self._be_orphaned)
+            self._listener = Listener(
+                sockets or (), self._siblings, connections, self._make_connection
+            )
+            self._listener.start()
+
+    def _make_connection(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def on_tick(self, counter: int) -> bool:
         """Do what signals asked for; ten times a second."""
@@ -111,6 +126,8 @@ class Server(uvicorn.Server):
             await asyncio.wait({closing}, timeout=2)
         remaining = self._settings.shutdown_seconds - (time.monotonic() - started)
         self.config.timeout_graceful_shutdown = max(1, int(remaining))
+        if self._listener is not None:
+            await self._listener.stop()
         await super().shutdown(sockets)
 
 

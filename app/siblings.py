@@ -28,7 +28,7 @@ Message = dict[str, Any]
 Handler = Callable[[Message], Awaitable[Message]]
 
 _HALF = 1 << 19  # bytes; ten times what all routes and a handful of models need
-_HEAD = Struct("=QIIQQ")  # changes so far, length of either half, alive, restarts
+_HEAD = Struct("=QIIQQQ")  # changes so far, length of either half, alive, restarts, connections
 _SLOT = _HEAD.size + 2 * _HALF
 _MOST_MESSAGE = 1 << 16  # bytes
 _PUBLISH_EVERY = 1.0  # seconds; what a killed worker had counted since then is lost
@@ -41,7 +41,8 @@ class Slots:
     """Memory that all processes see, and a part of it for each worker, which alone writes it.
 
     A slot has two halves, written by turns, so that whoever reads, and whoever is killed in the
-    middle of writing, leaves a whole one. Only the parent writes whether a worker is alive.
+    middle of writing, leaves a whole one. A worker says itself that it is alive, and the parent
+    that it is not.
     """
 
     def __init__(self, count: int) -> None:
@@ -54,7 +55,7 @@ class Slots:
         if len(content) > _HALF:
             raise ValueError(f"{len(content)} bytes of measurements; there is room for {_HALF}")
         at = index * _SLOT
-        changes, *lengths, _, _ = _HEAD.unpack_from(self._memory, at)
+        changes, *lengths, _, _, _ = _HEAD.unpack_from(self._memory, at)
         half = (changes + 1) % 2
         start = at + _HEAD.size + half * _HALF
         self._memory[start : start + len(content)] = content
@@ -66,7 +67,7 @@ class Slots:
         """Return what worker ``index`` told last, dead or alive; empty if nothing yet."""
         at = index * _SLOT
         while True:
-            changes, *lengths, _, _ = _HEAD.unpack_from(self._memory, at)
+            changes, *lengths, _, _, _ = _HEAD.unpack_from(self._memory, at)
             start = at + _HEAD.size + changes % 2 * _HALF
             content = self._memory[start : start + lengths[changes % 2]]
             if _HEAD.unpack_from(self._memory, at)[0] == changes:
@@ -88,6 +89,14 @@ class Slots:
         """Note that a worker takes the place of a dead one."""
         at = index * _SLOT + 24
         Struct("=Q").pack_into(self._memory, at, 1 + Struct("=Q").unpack_from(self._memory, at)[0])
+
+    def connections(self, index: int) -> int:
+        """Return how many connections worker ``index`` has."""
+        return int(_HEAD.unpack_from(self._memory, index * _SLOT)[5])
+
+    def set_connections(self, index: int, count: int) -> None:
+        """Note how many connections worker ``index`` has; for a moment, 0 may be read."""
+        Struct("=Q").pack_into(self._memory, index * _SLOT + 32, count)
 
 
 class Shared:
@@ -149,6 +158,16 @@ class Siblings:
         loop.add_reader(self._shared.alive[0], end)
         self._publish_again(loop)
         self._slots.set_alive(self._index, True)
+
+    def tell_connections(self, count: int) -> None:
+        """Let the others know how many connections this worker has."""
+        self._slots.set_connections(self._index, count)
+
+    def fewest_connections(self) -> int | None:
+        """Return the least number of connections that another has; None where nobody serves."""
+        others = (index for index in range(self._slots.count) if index != self._index)
+        counts = [self._slots.connections(i) for i in others if self._slots.is_alive(i)]
+        return min(counts, default=None)
 
     async def ask(
         self, kind: str, content: Message, *, patience: float, absent: bool = False

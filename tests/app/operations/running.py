@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -49,6 +49,20 @@ class Running:
     def workers_gone(self, pids: list[int]) -> bool:
         """Whether these processes have ended, or are dead and only not yet waited for."""
         return all(_is_gone(pid) for pid in pids)
+
+    def connections(self, worker: int) -> int:
+        """How many clients are connected to a process."""
+        rows = [row.split() for row in Path(f"/proc/{worker}/net/tcp").read_text().splitlines()[1:]]
+        established = {
+            f"socket:[{row[9]}]"
+            for row in rows
+            if row[1].endswith(f":{self.port:04X}") and row[3] == "01"
+        }
+        files = set()
+        for file in Path(f"/proc/{worker}/fd").iterdir():
+            with suppress(FileNotFoundError):  # it was closed just now
+                files.add(str(file.readlink()))
+        return len(files & established)
 
     def wait_ready(self) -> None:
         def ready() -> bool:

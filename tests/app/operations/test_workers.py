@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,16 @@ def test_one_that_is_killed_loses_only_its_own_and_comes_back(models_dir: Path, 
         assert counted <= found[REQUESTS, "POST", "/score", "200"] <= load.statuses[200] + lost
         assert service.end() == 0
         assert service.workers_gone(before)
+
+
+def test_clients_that_stay_are_shared_out(models_dir: Path, tmp_path: Path):
+    with running(models_dir, tmp_path, "--workers", "2") as service, ExitStack() as stack:
+        both_ready(service)
+        for _ in range(12):
+            client = stack.enter_context(service.client())
+            assert client.post("/score", json=BODY).status_code == 200
+        # As many each where both are awake; a machine may have other things to do.
+        assert min(map(service.connections, service.workers())) >= 2
 
 
 def test_a_scrape_is_the_sum_over_all(models_dir: Path, tmp_path: Path):
