@@ -10,8 +10,7 @@ their results, so that it never sees a batch, a thread or a device::
 """
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,8 +21,7 @@ _MOMENT = 1024  # tokens of several programs read together
 CHUNK = 256  # tokens: nobody waits behind somebody else's novel
 
 
-@dataclass(frozen=True)
-class Forward:
+class Forward(NamedTuple):
     """One text to read on.
 
     Attributes:
@@ -45,8 +43,7 @@ class Forward:
     once: bool = False
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(NamedTuple):
     """What a forward pass returns.
 
     Attributes:

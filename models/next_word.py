@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from models.word_probability import Temper, read_head, word_log_prob
 MOST_EXPANSIONS = 2048
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # frozen, it would take four times as long to make, and many are made
 class Prediction:
     """A word of the list.
 
@@ -55,8 +56,7 @@ class Candidate:
     oov: bool
 
 
-@dataclass(frozen=True)
-class NextWords:
+class NextWords(NamedTuple):
     """The answer to `next_word`.
 
     Attributes:
@@ -120,7 +120,8 @@ def next_word(
 
     typed = split_prefix(tokenizer, prefix, words_only=words_only)
 
-    def search(reading: Prefix, root: Pass) -> Program[Found]:
+    # Quoted, for it would be evaluated for each question.
+    def search(reading: Prefix, root: Pass) -> "Program[Found]":
         def accept(word: str) -> bool:
             return word not in exclude and reading.head + word not in exclude
 
@@ -162,7 +163,6 @@ def next_word(
         found = _either(found, ended, log_prob - head_log_prob)
     predictions = _predictions(found, top_k)
 
-    root_log_probs = temper(root.log_probs.numpy())
     asked = [
         word_log_prob(tokenizer, word, start, temper, begun=typed.head_ids) for word in candidates
     ]
@@ -170,9 +170,13 @@ def next_word(
     if words_only and typed.ended is not None:
         pairs = zip(candidates, log_probs, strict=True)
         log_probs = [lp if _goes_on(tokenizer, word, typed) else -math.inf for word, lp in pairs]
-    ranks = {prediction.word: prediction.rank for prediction in predictions}
+    ranks = {prediction.word: prediction.rank for prediction in predictions} if asked else {}
     given = head_log_prob + found.prefix_log_prob
     mass = math.exp(found.prefix_log_prob)
+    oov_mass, entropy_bits = 0.0, None
+    if not typed.stem:  # of which the distribution of tokens tells nothing
+        oov_mass = _oov_mass(tokenizer, root, temper)
+        entropy_bits = _entropy_bits(root, temper) if top_k is None else None
     return NextWords(
         predictions=predictions,
         candidates=[
@@ -180,8 +184,8 @@ def next_word(
             for word, log_prob in zip(candidates, log_probs, strict=True)
         ],
         covered_mass=min(1.0, found.finished_mass / mass) if mass else 0.0,
-        oov_mass=_oov_mass(tokenizer, root_log_probs, typed.stem),
-        entropy_bits=_entropy_bits(root_log_probs) if top_k is None and not typed.stem else None,
+        oov_mass=oov_mass,
+        entropy_bits=entropy_bits,
         context_tokens=len(context),
         truncated=len(context) > (model.network.context_length or math.inf),
         proven=found.proven,
@@ -281,13 +285,13 @@ def _goes_on(tokenizer: Tokenizer, word: str, typed: Prefix) -> bool:
     return not any(len(typed.head) < start < len(typed.text) for start in starts)
 
 
-def _oov_mass(tokenizer: Tokenizer, log_probs: np.ndarray, stem: str) -> float:
-    """Return the probability of ``<unk>``; 0 behind a prefix, of which ``<unk>`` tells nothing."""
-    if tokenizer.unk_id is None or stem:
+def _oov_mass(tokenizer: Tokenizer, root: Pass, temper: Temper) -> float:
+    if tokenizer.unk_id is None:
         return 0.0
-    return float(np.exp(log_probs[tokenizer.unk_id]))
+    return float(np.exp(temper(root.log_probs.numpy())[tokenizer.unk_id]))
 
 
-def _entropy_bits(log_probs: np.ndarray) -> float:
+def _entropy_bits(root: Pass, temper: Temper) -> float:
+    log_probs = temper(root.log_probs.numpy())
     possible = log_probs[log_probs > -np.inf].astype(np.float64)
     return float(-(np.exp(possible) * possible).sum() / math.log(2))

@@ -42,16 +42,20 @@ _Text = tuple[tuple[int, ...], ...]  # the tokens of each pass that read it
 def recall(model: "LanguageModel", history: str, program: Program[R]) -> Program[R]:
     """Ask a question of a model that knows what the user wrote before.
 
+    A history that is new is tokenized by this call, not when the program runs.
+
     Args:
         model: Who is asked. It keeps the histories that it was given last in memory.
         history: A line break ends a sentence in it, as its end does. Where there is no text in it,
-            the program runs as it stands.
+            the program is returned as it stands.
         program: Any question.
     """
     readers = model.remembered_readers(history)
+    return _recalled(readers, program) if readers.history else program
+
+
+def _recalled(readers: "Readers", program: Program[R]) -> Program[R]:
     with closing(program):
-        if not readers.history:
-            return (yield from program)
         passes: list[Pass] | None = None
         while True:
             try:

@@ -28,9 +28,10 @@ class Node:
         children: By the first token of their edge.
         state: What the network has read, if it is kept.
         result: The pass that ended here, if its log-probabilities are kept too.
+        num_bytes: What that takes, the state's parts aside.
     """
 
-    __slots__ = ("children", "edge", "parent", "result", "state")
+    __slots__ = ("children", "edge", "num_bytes", "parent", "result", "state")
 
     def __init__(self, parent: "Node | None", edge: tuple[int, ...]) -> None:
         """Keep nothing yet."""
@@ -38,6 +39,7 @@ class Node:
         self.children: dict[int, Node] = {}
         self.state: CachedState | None = None
         self.result: Pass | None = None
+        self.num_bytes = 0
 
 
 class CachedState(State):
@@ -114,7 +116,8 @@ class PrefixCache:
             start = None  # dropped meanwhile: nobody would find what is behind it
         if start is None or self._budget < _OVERHEAD + state.num_bytes:
             return Pass(_NOTHING if log_probs is None else log_probs, CachedState(state, None))
-        if log_probs is not None and log_probs.untyped_storage().nbytes() > log_probs.nbytes:
+        size = 0 if log_probs is None else log_probs.nbytes
+        if log_probs is not None and log_probs.untyped_storage().nbytes() > size:
             log_probs = log_probs.clone()  # or one row of a batch would keep all of it
         node = self._reach(start, tuple(token_ids))
         if node in self._kept:
@@ -122,6 +125,7 @@ class PrefixCache:
         node.state = CachedState(state, node)
         result = Pass(_NOTHING if log_probs is None else log_probs, node.state)
         node.result = result if log_probs is not None else None
+        node.num_bytes = _OVERHEAD + size
         self._stats.bytes += self._hold(node)
         self._kept[node] = None
         self._kept.move_to_end(node)
@@ -160,7 +164,7 @@ class PrefixCache:
     def _hold(self, node: Node) -> int:
         """Count what a node keeps; return the bytes that nobody else keeps."""
         assert node.state is not None
-        added = _OVERHEAD + (node.result.log_probs.nbytes if node.result else 0)
+        added = node.num_bytes
         for part, size in node.state.parts():
             holders = self._holders.get(part, 0)
             self._holders[part] = holders + 1
@@ -170,7 +174,7 @@ class PrefixCache:
     def _release(self, node: Node) -> int:
         """Return the bytes that are free when a node keeps nothing any more."""
         assert node.state is not None
-        freed = _OVERHEAD + (node.result.log_probs.nbytes if node.result else 0)
+        freed = node.num_bytes
         for part, size in node.state.parts():
             self._holders[part] -= 1
             if not self._holders[part]:

@@ -50,6 +50,10 @@ class ReadingAhead:
             self._loop = loop
             loop.call_later(_PAUSE, self._plan, loop, idle, begin)
 
+    def expect_nothing(self) -> None:
+        """Forget the last call; called by the event loop."""
+        self._likely = tuple
+
     def _plan(
         self,
         loop: asyncio.AbstractEventLoop,

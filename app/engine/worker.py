@@ -100,11 +100,14 @@ class Worker:
             self._inbox.put(job)
 
     def read_ahead(self, programs: Programs) -> None:
-        """Let programs run, if for a moment there is nothing else to do.
+        """Let programs run, if there is nothing to do now, nor for a moment.
 
         Called by the event loop, where the last call alone counts.
         """
-        self._ahead.expect(programs, lambda: not self._items, lambda: self._inbox.put(None))
+        if self._items:
+            self._ahead.expect_nothing()
+        else:
+            self._ahead.expect(programs, lambda: not self._items, lambda: self._inbox.put(None))
 
     def _hold(self) -> bool:
         """Take what belongs to the thread, if it has nothing to do or is just about to let go."""

@@ -81,12 +81,12 @@ def aac_routes(settings: Settings, registry: Registry, driver: Driver) -> APIRou
         *words, begun = re.split(r"\s+", prefix)
         text = " ".join([left, *words])
         query = NextWordRequest.model_construct(text=text, prefix=begun, top_k=num)
-        program = next_word_answer(found, query)
-        work = driver.run(found, program, client=peer(request), small=query.small)
+        program, small = next_word_answer(found, query), query.small
+        work = driver.run(found, program, client=peer(request), small=small)
         answer = await while_connected(request, work)
-        if query.small and settings.read_ahead:
+        if small and settings.read_ahead:
 
-            def ahead() -> list[Program[dict[str, Any]]]:
+            def ahead() -> "list[Program[dict[str, Any]]]":  # quoted: not evaluated for each key
                 likely = likely_next(query, answer["predictions"], settings.read_ahead)
                 return [next_word_answer(found, question) for question in likely]
 

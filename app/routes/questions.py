@@ -48,12 +48,12 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
     async def post_next_word(request: Request, query: NextWordRequest) -> Response:
         """The most probable next words and their exact probabilities."""
         model = registry.get(query.model)
-        program, items = next_word_answer(model, query), query.items
-        work = driver.run(model, program, items=items, client=peer(request), small=query.small)
+        program, items, small = next_word_answer(model, query), query.items, query.small
+        work = driver.run(model, program, items=items, client=peer(request), small=small)
         answer = await while_connected(request, work)
-        if query.small and settings.read_ahead:
+        if small and settings.read_ahead:
 
-            def ahead() -> list[Program[JSON]]:
+            def ahead() -> "list[Program[JSON]]":  # quoted: not evaluated for each request
                 likely = likely_next(query, answer["predictions"], settings.read_ahead)
                 return [next_word_answer(model, question) for question in likely]
 

@@ -33,6 +33,8 @@ RepetitionPenalty = Annotated[
     ),
 ]
 
+# An empty list; written as the default itself it would be copied, deeply, for each request.
+_EMPTY: dict[str, Any] = {"default_factory": list, "json_schema_extra": {"default": []}}
 _SMALL_TEXT = 2048  # characters
 _SMALL_LIST = 100  # words
 
@@ -90,7 +92,7 @@ class NextWordRequest(TextRequest):
         "", description="The next word has been typed so far as this.", examples=["ho"]
     )
     candidates: Words = Field(
-        [], description="Words to report in any case.", examples=[["hotel", "room"]]
+        **_EMPTY, description="Words to report in any case.", examples=[["hotel", "room"]]
     )
     num_words: int = Field(1, ge=1, le=5, description="Words of each prediction.", examples=[1])
     temperature: float = Field(
@@ -101,7 +103,7 @@ class NextWordRequest(TextRequest):
         examples=[1.0],
     )
     words_only: bool = Field(True, description="Predict words and no punctuation.", examples=[True])
-    exclude: Words = Field([], description="Words never to predict.", examples=[["flight"]])
+    exclude: Words = Field(**_EMPTY, description="Words never to predict.", examples=[["flight"]])
 
     @property
     def items(self) -> int:
@@ -240,7 +242,7 @@ class GenerateRequest(TextRequest):
         1, description="How many continuations.", examples=[1]
     )
     stop: Annotated[list[Stop], Limit(MaxLen, "max_stops")] = Field(
-        [], description="Stop before the first of these strings.", examples=[["."]]
+        **_EMPTY, description="Stop before the first of these strings.", examples=[["."]]
     )
     stream: bool = Field(
         False,

@@ -63,11 +63,11 @@ static int find_children(Children *c) {
         int end = start + CHUNK < whole ? start + CHUNK : whole;
         Floats partial = all(0.0f);
         for (int i = start; i < end; i += LANES)
-            partial += exponential(load(c->given + i)) * load(c->word_ends + i);
+            partial += where(c->flags + i, FINISHES, exponential(load(c->given + i)));
         mass += (double)sum(partial);
     }
     for (int i = whole; i < c->vocab_size; i++)
-        mass += exp((double)c->given[i]) * (double)c->word_ends[i];
+        if (c->flags[i] & FINISHES) mass += exp((double)c->given[i]);
     c->finished = mass * exp(c->before);
     /* A little lower than needed, for these are floats. */
     float floor = (float)(c->floor - c->before - 1e-5);

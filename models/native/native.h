@@ -88,12 +88,11 @@ typedef struct {
 
 /* What a search asks of one distribution: see search.c. */
 enum { MOST_HIGHEST = 64 };
-enum { SINGLE_WORD = 1 };  /* of flags: the token is, alone, a word */
+enum { SINGLE_WORD = 1, FINISHES = 64 };  /* of flags: the token is, alone, a word; or its last */
 
 typedef struct {
     const float *given;      /* (vocab_size): natural log-probabilities */
-    const uint8_t *flags;    /* (vocab_size): SINGLE_WORD, and what ``allowed`` asks for */
-    const float *word_ends;  /* (vocab_size): 1 for the last token of a word, else 0 */
+    const uint8_t *flags;    /* (vocab_size): these, and what ``allowed`` asks for */
     int32_t vocab_size;
     int32_t allowed;         /* children have one of these flags */
     int32_t enough;          /* raise the floor to the so-many-th word; 0: leave it */

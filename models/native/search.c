@@ -2,8 +2,8 @@
  *
  * It does what models/plain_frontier.py does: the same words in the same order with the same bits of
  * their log-probabilities, for equals leave a heap in the order in which they came. Masses differ in
- * their last digits. A search has its own memory, and nothing is shared between searches but the
- * vocabulary, which nobody changes.
+ * their last digits. A search has its own memory; all share the vocabulary and what was found out of
+ * it, which whoever calls may change, for they hold the interpreter's lock.
  */
 #include <float.h>
 #include <math.h>
@@ -29,7 +29,6 @@ enum { NO = 0, NEW, KNOWN };   /* whether a word counts; its text may have been 
 /* Of a tokenizer; see search.py. */
 typedef struct {
     const uint8_t *flags;
-    const float *word_ends;  /* (size): 1 for the last token of a word, else 0 */
     const uint8_t *pieces;   /* the tokens' bytes, one after another */
     const int32_t *offsets;  /* (size + 1): where in them each begins */
     const int32_t *sorted;   /* (num_sorted): tokens by their bytes, those without any left out */
@@ -37,7 +36,10 @@ typedef struct {
     const int32_t *last, *rank;                 /* (size) */
     const int32_t *behind, *partners, *ranks;   /* (size + 1), and of each merge */
     const int32_t *within, *begun, *until;      /* (size + 1), and of each token begun */
-    int32_t size, num_sorted, eos;
+    /* What may stand behind the tokens that were asked for last, each at its remainder. */
+    int32_t *known;        /* (num_known): the tokens; -1 for none yet */
+    uint8_t *known_flags;  /* (num_known, size): as ``flags``; 0 for what is never written there */
+    int32_t size, num_sorted, num_known, eos;
 } Vocabulary;
 
 /* What is searched for; see models/frontier.py. */
@@ -111,8 +113,6 @@ typedef struct {
     int64_t num_words, word_log_prob_room, word_token_room;
     int32_t *begun;       /* (num_begun): tokens that lead on to the prefix, of the node at hand */
     int64_t num_begun, begun_room;
-    uint8_t *flags;       /* (size): as the vocabulary's; 0 for what is never written behind a token */
-    float *word_ends;     /* (size): likewise */
 } Search;
 
 static void *resized(void *memory, size_t bytes) {
@@ -186,36 +186,33 @@ static int32_t place_of(const Vocabulary *v, Span span, int at, int least) {
 }
 
 /* What byte pair encoding never writes behind a token gets no flags; see Merges.never_follow. */
-static const uint8_t *flags_behind(Search *s, int32_t token) {
-    const Vocabulary *v = s->vocabulary;
-    if (!s->flags) s->flags = resized(NULL, (size_t)v->size);
-    memcpy(s->flags, v->flags, (size_t)v->size);
+static void find_flags_behind(const Vocabulary *v, int32_t token, uint8_t *restrict flags) {
+    const int32_t *restrict within = v->within, *restrict begun = v->begun, *restrict until = v->until;
+    memcpy(flags, v->flags, (size_t)v->size);
     for (int32_t end = ENDLESS; token >= 0 && v->last[token] != UNCLEAR;) {
         for (int32_t i = v->behind[token]; i < v->behind[token + 1]; i++) {
-            if (v->ranks[i] >= end) continue;
-            int32_t partner = v->partners[i];
-            for (int32_t j = v->within[partner]; j < v->within[partner + 1]; j++)
-                if (v->until[j] >= v->ranks[i]) s->flags[v->begun[j]] = 0;
+            int32_t rank = v->ranks[i], partner = v->partners[i];
+            if (rank >= end) continue;
+            for (int32_t j = within[partner]; j < within[partner + 1]; j++)
+                if (until[j] >= rank) flags[begun[j]] = 0;
         }
         end = v->rank[token];
         token = v->last[token];
     }
-    return s->flags;
 }
 
-/* The same of the last tokens of words, once `flags_behind` was called. */
-static const float *word_ends_behind(Search *s) {
+/* Of what may stand behind a node, until those of another are asked for; a word's first token may
+ * follow any. */
+static const uint8_t *flags_of(const Search *s, const Node *node) {
     const Vocabulary *v = s->vocabulary;
-    if (!s->word_ends) s->word_ends = resized(NULL, (size_t)v->size * sizeof(float));
-    float *restrict ends = s->word_ends;
-    const uint8_t *restrict flags = s->flags;
-    for (int32_t i = 0; i < v->size; i++) ends[i] = (float)(flags[i] != 0) * v->word_ends[i];
-    return ends;
-}
-
-/* Of what may stand behind a node; a word's first token may follow any. */
-static const uint8_t *flags_of(Search *s, const Node *node) {
-    return node->length ? flags_behind(s, node->token) : s->vocabulary->flags;
+    if (!node->length || v->last[node->token] == UNCLEAR) return v->flags;
+    int32_t place = node->token % v->num_known;
+    uint8_t *flags = v->known_flags + (size_t)place * (size_t)v->size;
+    if (v->known[place] != node->token) {
+        find_flags_behind(v, node->token, flags);
+        v->known[place] = node->token;
+    }
+    return flags;
 }
 
 /* The pieces that begin with ``rest``; those that lead on to it are added to ``begun``. */
@@ -336,7 +333,7 @@ static void look_up(Search *s, const Node *node, Children *c, double *finished) 
             if (!(c->flags[token] & PIECE)) continue;
             double log_prob = (double)c->given[token] + c->before, probability = exp(log_prob);
             mass += probability;
-            *finished += probability * (double)v->word_ends[token];
+            if (c->flags[token] & FINISHES) *finished += probability;
             if (c->flags[token] & c->allowed) insert_child(c, token, log_prob);
         }
     s->prefix_mass += mass;
@@ -398,7 +395,7 @@ EXPORT int nextword_search_expand(Search *s, const float *given) {
     node.given = given;
     raise_floor(s, enough(s));
     Children c = {
-        .given = given, .flags = flags_of(s, &node), .word_ends = v->word_ends, .vocab_size = v->size,
+        .given = given, .flags = flags_of(s, &node), .vocab_size = v->size,
         .allowed = allowed_behind(s, &node), .room = ROOM, .before = node.log_prob,
         .slack = s->wanted.slack, .floor = s->floor, .ids = ids, .log_probs = log_probs,
     };
@@ -408,7 +405,6 @@ EXPORT int nextword_search_expand(Search *s, const float *given) {
     } else {
         s->num_begun = 0;
         if (!index && s->wanted.enough <= MOST_HIGHEST) c.enough = s->wanted.enough;
-        if (node.length) c.word_ends = word_ends_behind(s);
         list_children(&c);
         s->floor = c.floor;
         finished = index || isnan(s->wanted.root_mass) ? c.finished : s->wanted.root_mass;
@@ -592,8 +588,6 @@ EXPORT void nextword_search_free(Search *s) {
     free(s->word_log_probs);
     free(s->word_tokens);
     free(s->begun);
-    free(s->flags);
-    free(s->word_ends);
     free(s->prefix);
     free(s);
 }

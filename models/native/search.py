@@ -2,6 +2,7 @@
 
 import ctypes
 import struct
+import sys
 from array import array
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -22,6 +23,7 @@ from models.tokenizers.remembered import remembered
 _BATCH = 8  # as ``search.c`` has it
 _MOST_ENOUGH = 64  # words that the library raises the floor to
 _MOST = (1 << 31) - 1
+_MOST_KNOWN = 1 << 22  # bytes that are kept of what may stand behind tokens
 _WANTED = struct.Struct("3d7i4x")  # as ``search.c`` has it
 # Tables of `models.tokenizers.merges.Merges`.
 _MERGES = ("last", "rank", "behind", "partners", "ranks", "within", "begun", "until")
@@ -169,20 +171,23 @@ def suits(question: Question, root: Pass) -> bool:
         question.temper is None
         and given.dtype == torch.float32
         and given.is_contiguous()
-        and len(given) == question.tokenizer.vocab_size
+        and given.numel() == question.tokenizer.vocab_size
         and _functions() is not None
     )
 
 
 @lru_cache(1)
 def _functions() -> _Functions | None:
-    """Return the library's functions; None where it was not built or does not load."""
+    """Return the library's functions; None where it does not load, or Python has no lock."""
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return None
     try:
         loaded = load_library()
     except BackendUnavailableError:
         return None
-    # These take microseconds, most of them: to let other threads run meanwhile would cost many.
-    holding = ctypes.PyDLL(str(PATH))
+    # These take microseconds, most of them: to let other threads run meanwhile would cost many. And
+    # the interpreter's lock guards what searches share.
+    holding = ctypes.PyDLL(str(PATH), handle=loaded._handle)
 
     def function(name: str) -> Any:
         found, declared = (
@@ -198,11 +203,9 @@ class _Pointers(ctypes.Structure):
     """A tokenizer's tables, as ``search.c`` has them."""
 
     _fields_ = [
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("flags", "word_ends", "pieces", "offsets", "sorted", *_MERGES)
-        ),
-        *((name, ctypes.c_int32) for name in ("size", "num_sorted", "eos")),
+        *((name, ctypes.c_void_p) for name in ("flags", "pieces", "offsets", "sorted", *_MERGES)),
+        *((name, ctypes.c_void_p) for name in ("known", "known_flags")),
+        *((name, ctypes.c_int32) for name in ("size", "num_sorted", "num_known", "eos")),
     ]
 
 
@@ -227,23 +230,29 @@ class _Vocabulary:
                     tokenizer.is_piece,
                     tokenizer.spelled_once,
                     tokenizer.is_word_end,
+                    tokenizer.word_ends,
                 )
             )
         )
         sizes = [len(piece) for piece in tokenizer.pieces]
         self._arrays = [
             np.ascontiguousarray(flags),
-            np.ascontiguousarray(tokenizer.word_ends),
             np.frombuffer(b"".join(tokenizer.pieces) + b"\0", dtype=np.uint8),
             np.cumsum([0, *sizes], dtype=np.int32),
             np.ascontiguousarray(tokenizer.alphabetical[1]),
         ]
-        num_sorted = len(self._arrays[-1])
+        size, num_sorted = tokenizer.vocab_size, len(self._arrays[-1])
         self._arrays += [getattr(tokenizer.merges, name) for name in _MERGES]
+        num_known = max(1, min(size, _MOST_KNOWN // size))
+        self._arrays += [
+            np.full(num_known, -1, dtype=np.int32),
+            np.empty((num_known, size), dtype=np.uint8),
+        ]
         self._pointers = _Pointers(
             *(table.ctypes.data for table in self._arrays),
-            tokenizer.vocab_size,
+            size,
             num_sorted,
+            num_known,
             tokenizer.eos_id,
         )
         self.address = ctypes.addressof(self._pointers)

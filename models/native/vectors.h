@@ -45,6 +45,13 @@ INLINE Floats choose(Ints mask, Floats a, Floats b) {
     return from_bits((bits(a) & mask) | (bits(b) & ~mask));
 }
 
+/* The lanes of ``x`` whose byte has this bit; 0 for all others. */
+INLINE Floats where(const uint8_t *bytes, uint8_t bit, Floats x) {
+    uint8_t given __attribute__((vector_size(16)));
+    memcpy(&given, bytes, sizeof given);
+    return from_bits(bits(x) & (__builtin_convertvector(given & bit, Ints) != 0));
+}
+
 INLINE Floats absolute(Floats x) { return from_bits(bits(x) & 0x7fffffff); }
 
 #if defined(USE_AVX512)

@@ -1,8 +1,8 @@
 """The library's frontier against the one in Python: the same passes, words and bits."""
 
 import json
+import sys
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import cache, partial
 
 import numpy as np
@@ -156,6 +156,27 @@ def test_equals_come_in_the_order_of_their_ids():
     assert [word.token_ids for word in found.words] == [(i,) for i in tokenizer.single_ids]
 
 
+@pytest.mark.parametrize("kind", ["subword", "unclear"])
+@pytest.mark.parametrize("places", [1, 3])
+def test_what_was_forgotten_of_tokens_is_found_again(monkeypatch, kind, places):
+    """There is room for what may follow ``places`` tokens, and many are asked for."""
+    model = model_that_says(kind, 0, 2.0, False)
+    monkeypatch.setattr(native, "_MOST_KNOWN", places * model.tokenizer.vocab_size)
+    vocabulary = native._Vocabulary(model.tokenizer)
+    monkeypatch.setattr(native, "_vocabulary", lambda tokenizer: vocabulary)
+    assert vocabulary._pointers.num_known == places
+    for prefix in (b"", b"t", b"do", b"th"):
+        assert_same(model, Question(model.tokenizer, limit=200, prefix=prefix, words_only=False))
+
+
+def test_without_the_interpreters_lock_nothing_is_shared(monkeypatch):
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    functions = native._functions.__wrapped__
+    assert functions() is None
+    monkeypatch.undo()
+    assert functions() is not None
+
+
 def counted(calls, function, *arguments):
     calls.append(function)
     return function(*arguments)
@@ -190,8 +211,8 @@ def test_what_is_tempered_or_has_no_library_goes_the_plain_way(monkeypatch):
     ask = partial(Search, model.tokenizer, limit=3)
     assert isinstance(ask()._frontier(root), NativeFrontier)
     assert isinstance(ask(temper=lambda log_probs: log_probs)._frontier(root), PlainFrontier)
-    short = replace(root, log_probs=root.log_probs[::2])
-    double = replace(root, log_probs=root.log_probs.double())
+    short = root._replace(log_probs=root.log_probs[::2])
+    double = root._replace(log_probs=root.log_probs.double())
     assert isinstance(ask()._frontier(double), PlainFrontier)
     with pytest.raises(IndexError):  # not read beyond its end
         ask()._frontier(short)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import pytest
 import torch
@@ -66,9 +66,9 @@ def numbers(answer):
     """Return all numbers and texts of an answer, in order."""
     if isinstance(answer, str | int | float | None):
         return [answer]
-    if isinstance(answer, list):
+    if isinstance(answer, list | tuple):
         return [number for part in answer for number in numbers(part)]
-    return [number for part in vars(answer).values() for number in numbers(part)]
+    return numbers([getattr(answer, part.name) for part in fields(answer)])
 
 
 def same(found, wanted):

@@ -137,3 +137,20 @@ def test_a_busy_model_reads_nothing_ahead():
 
     engine_run(scenario)
     assert slow.steps == [[1]] * 20
+
+
+def test_what_was_expected_before_others_came_is_not_read_behind_them():
+    slow, made = Slow(), []
+
+    async def scenario(engine):
+        await engine.run(slow, program(1))
+        engine.read_ahead(slow, lambda: made.append("stale") or [program(1)])
+        work = asyncio.ensure_future(engine.run(slow, program(1)))
+        await asyncio.sleep(0)
+        engine.read_ahead(slow, lambda: made.append("while busy") or [program(1)])
+        await work
+        await asyncio.sleep(0.05)
+
+    engine_run(scenario)
+    assert made == []
+    assert slow.steps == [[1], [1]]
