@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count, repeat
@@ -100,7 +100,37 @@ class Hall:
             sides.append(self.typing(name, service, clients, of, pause))
         return sides
 
-    def random_service(self, stack: ExitStack) -> Service:
+    def typing_to_several(self, stack: ExitStack, clients: int) -> Side:
+        """Return our service with the default model and as many processes as it may have threads.
+
+        Args:
+            stack: To close the service by.
+            clients: How many type.
+        """
+        count = self.bench.threads
+        log = self.out / "serving.log"
+        service = stack.enter_context(
+            nextword_service(self.default_models, log, workers=str(count))
+        )
+        return self.typing(f"nextword ({count} processes)", service, clients, "rate")
+
+    def fastest_of_ours(
+        self, stack: ExitStack, name: str, side: Callable[[str, Service], Side]
+    ) -> Side:
+        """Return our service with as many processes as suit a load best, as peers may have too.
+
+        Args:
+            stack: To close the services by.
+            name: Of the side; the number of processes is appended.
+            side: Makes the side of a service.
+        """
+        candidates = []
+        for processes in dict.fromkeys((1, self.bench.threads)):
+            service = self._random_service(stack, processes)
+            candidates.append(side(f"{name} (processes: {processes})", service))
+        return fastest(candidates, more_is_better=True)
+
+    def _random_service(self, stack: ExitStack, processes: int) -> Service:
         """Start our service with random weights, in the sizes that the peers have too."""
         folder = self.out / "models" / "random"
         if not folder.exists():
@@ -109,7 +139,8 @@ class Hall:
             module = [sys.executable, "-m", "benchmarks.random_checkpoint", str(made / "random")]
             subprocess.run(module, check=True, timeout=300)
             made.rename(folder)
-        return stack.enter_context(nextword_service(folder, self.out / "serving.log"))
+        log = self.out / "serving.log"
+        return stack.enter_context(nextword_service(folder, log, workers=str(processes)))
 
     def typing(
         self,
@@ -162,17 +193,23 @@ class Hall:
     def fastest_gpt2(self, stack: ExitStack) -> Side:
         """Return the server of transformers, with the threads that suit it best."""
         candidates = []
-        for workers, threads in ((1, 1), (1, self.bench.threads), (self.bench.threads, 1)):
-            settings = {"folder": str(self.out / "models" / "gpt2")}
-            settings |= {"workers": str(workers), "threads": str(threads)}
+        most = self.bench.threads
+        log, folder = self.out / "serving.log", str(self.out / "models" / "gpt2")
+        for processes, workers, threads in ((1, 1, 1), (1, 1, most), (1, most, 1), (most, 1, 1)):
             try:
                 service = peer_service(
-                    self.peers, "gpt2_server", self.out / "serving.log", **settings
+                    self.peers,
+                    "gpt2_server",
+                    log,
+                    processes=processes,
+                    folder=folder,
+                    workers=str(workers),
+                    threads=str(threads),
                 )
             except MissingError as error:
                 return Side("transformers behind FastAPI", None, missing=str(error))
             stack.enter_context(service)
-            label = f"passes side by side: {workers}, threads of each: {threads}"
+            label = f"processes: {processes}, passes side by side: {workers}, threads: {threads}"
             candidates.append(self.fresh(f"transformers behind FastAPI ({label})", service))
         return fastest(candidates, more_is_better=True, turns=2)
 

@@ -112,8 +112,17 @@ def nextword_service(models_dir: Path, log: Path, **settings: str) -> Service:
     return Service(command, READY, log, values)
 
 
-def peer_service(python: Path | None, module: str, log: Path, **settings: str) -> Service:
+def peer_service(
+    python: Path | None, module: str, log: Path, *, processes: int = 1, **settings: str
+) -> Service:
     """Start an application of `benchmarks.peers` under uvicorn, with the loop and parser of ours.
+
+    Args:
+        python: Of the peers' environment.
+        module: Of the application.
+        log: File for its log.
+        processes: That serve.
+        settings: Other settings, as environment variables name them.
 
     Raises:
         MissingError: There is no Python for it, or it lacks a library.
@@ -122,7 +131,7 @@ def peer_service(python: Path | None, module: str, log: Path, **settings: str) -
         raise MissingError("no environment of peers was given (--peers)")
     command = [str(python), "-m", "uvicorn", f"benchmarks.peers.{module}:app", "--loop", "uvloop"]
     command += ["--http", "httptools", "--ws", "none", "--no-access-log"]
-    command += ["--log-level", "warning", "--port"]
+    command += ["--log-level", "warning", "--workers", str(processes), "--port"]
     threads = int(settings.get("threads", "1"))
     values = {name.upper(): value for name, value in settings.items()}
     return Service(command, HEALTH, log, environment(threads) | values)

@@ -7,6 +7,8 @@
 ``PEERS`` is an environment of its own that holds what `benchmarks/peers.txt` lists. Servers and
 the clients, which are one process, share the machine; an idle server costs nothing while another
 is measured, and rounds alternate their order. Every answer is checked: status 200, and sane.
+Each side has the threads and processes that were measured best for it; those that type are served
+by one process, unless it says otherwise.
 """
 
 import time
@@ -59,7 +61,10 @@ def typing_together(hall: Hall, stack: ExitStack) -> Row:
         "/next-word while 64 clients type, no pause between keys",
         "requests/s",
         True,
-        hall.typing_sides(stack, clients=64, of="rate"),
+        [
+            *hall.typing_sides(stack, clients=64, of="rate"),
+            hall.typing_to_several(stack, clients=64),
+        ],
         note="as `typing-1`; latencies in ms, /health asked every 20 ms at the same time. The "
         "clients' own process takes its share of the cores from both sides.",
     )
@@ -73,12 +78,12 @@ def fresh_contexts(hall: Hall, stack: ExitStack) -> Row:
         "requests/s",
         True,
         [
-            hall.fresh("nextword", hall.random_service(stack)),
+            hall.fastest_of_ours(stack, "nextword", hall.fresh),
             hall.fastest_gpt2(stack),
         ],
         note="the peer is GPT-2 of the same size in transformers behind FastAPI, one forward pass "
-        "a request, the last position's logits alone, top 10 of the softmax; the number of passes "
-        "side by side and of their threads is chosen by measuring.",
+        "a request, the last position's logits alone, top 10 of the softmax; how many processes, "
+        "passes side by side in each and threads of each is chosen by measuring.",
     )
 
 
@@ -90,7 +95,7 @@ def scoring(hall: Hall, stack: ExitStack) -> Row:
         "tokens/s",
         True,
         [
-            hall.scoring("nextword, 2 clients over HTTP", hall.random_service(stack)),
+            hall.fastest_of_ours(stack, "nextword, 2 clients over HTTP", hall.scoring),
             hall.bench.ctranslate("score", calls=hall.bench.calls, more_is_better=True),
         ],
         note="CTranslate2 stands behind no server: it is called in its own process, with sentences "
@@ -106,7 +111,7 @@ def generation(hall: Hall, stack: ExitStack) -> Row:
         "tokens/s",
         True,
         [
-            hall.generation("nextword, 32 clients over HTTP", hall.random_service(stack)),
+            hall.fastest_of_ours(stack, "nextword, 32 clients over HTTP", hall.generation),
             hall.bench.ctranslate("generate", more_is_better=True),
         ],
         note="greedy. CTranslate2 stands behind no server: it is called in its own process with "
