@@ -33,3 +33,8 @@ def describe_device(device: torch.device) -> str:
     threads = torch.get_num_threads()
     name = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
     return f"{name} CPU, {threads} thread{'s' * (threads > 1)}"
+
+
+def cpu_computes_bfloat16() -> bool:
+    """Return whether oneDNN, which torch leaves an LSTM to, can compute with bfloat16 here."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -113,7 +113,7 @@ class TrainingSettings:
         patience: Validations without improvement after which training stops; 0 for never.
         save_every: Optimizer steps between states written for ``--resume``.
         precision: ``float32``, ``bfloat16`` (weights stay float32), or ``auto``: bfloat16 where
-            the processor has instructions for it.
+            the processor has instructions for it. ``bfloat16`` needs AVX-512 on a CPU.
         compile: Compile the network with torch.compile, which needs a C++ compiler: worth its
             minutes for a Transformer on a GPU.
         storage: How the checkpoint holds the weights: ``float32``, ``float16``, or ``int8``, with

@@ -15,6 +15,7 @@ from torch import Tensor
 from models.networks import BatchState, Network
 from training.activation import activation_penalty
 from training.dataset import Dataset, Epoch
+from training.device import cpu_computes_bfloat16
 from training.journal import Journal
 from training.loss import fused_cross_entropy
 from training.optimizer import AveragedWeights, build_optimizer
@@ -350,7 +351,15 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
 
     ``auto`` is bfloat16 where the device multiplies it natively: recent GPUs, and CPUs with
     AVX512-BF16 or AMX.
+
+    Raises:
+        ValueError: ``bfloat16`` on a CPU that torch computes no LSTM with it on.
     """
+    if precision == "bfloat16" and device.type == "cpu" and not cpu_computes_bfloat16():
+        raise ValueError(
+            "training.precision=bfloat16 needs a GPU or a processor with AVX-512; "
+            "float32 and auto work everywhere"
+        )
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
     if device.type == "cuda":

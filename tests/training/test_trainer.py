@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from models.networks import build_network, network_config
 from tests.training.conftest import tiny_recipe
 from training.dataset import Dataset
+from training.device import cpu_computes_bfloat16
 from training.trainer import Trainer, pick_precision
 
 VOCAB = 300
@@ -91,11 +92,24 @@ def test_validation_measures_the_average_keeps_the_best_and_gives_the_weights_ba
     assert not trainer.network.output_bias.any()
 
 
-def test_precision_is_what_was_asked_for():
+def test_precision_is_what_was_asked_for(monkeypatch):
     cpu = torch.device("cpu")
     assert pick_precision("float32", cpu) == torch.float32
-    assert pick_precision("bfloat16", cpu) == torch.bfloat16
     assert pick_precision("auto", cpu) in (torch.float32, torch.bfloat16)
+    monkeypatch.setattr("training.trainer.cpu_computes_bfloat16", lambda: True)
+    assert pick_precision("bfloat16", cpu) == torch.bfloat16
+    monkeypatch.setattr("training.trainer.cpu_computes_bfloat16", lambda: False)
+    with pytest.raises(ValueError, match=r"precision=bfloat16 .* float32 and auto"):
+        pick_precision("bfloat16", cpu)
+
+
+def test_bfloat16_is_computed_or_refused(tmp_path):
+    if cpu_computes_bfloat16():
+        trainer = _trainer(tmp_path, [100], precision="bfloat16")
+        assert math.isfinite(trainer.train_step())
+    else:
+        with pytest.raises(ValueError, match="AVX-512"):
+            _trainer(tmp_path, [100], precision="bfloat16")
 
 
 @pytest.mark.slow
