@@ -36,7 +36,7 @@ class Progress:
     Attributes:
         step: Optimizer steps done.
         seconds: Time spent training and validating, over all resumptions.
-        core_seconds: The same as processor time, summed over the cores.
+        core_seconds: The same as processor time, summed over the cores and the processes.
         best_loss: Lowest validation loss, nats per token, mean over the validation files.
         best_step: Step at which it was seen.
         stale: Validations since then.
@@ -176,7 +176,8 @@ class Trainer:
             if step == self.steps or step % settings.validate_every == 0:
                 losses = self.validate()
             self.progress.seconds += time.perf_counter() - began
-            self.progress.core_seconds += time.process_time() - busy
+            # The processes have equal shares, and wait for each other.
+            self.progress.core_seconds += (time.process_time() - busy) * self.processes.count
             tokens = settings.batch_size * settings.segment_length
             sampled = step <= self.sampled_steps
             journal.step(step, loss, self._rate(step - 1), tokens, seconds, sampled=sampled)

@@ -9,8 +9,10 @@ from safetensors.torch import load_file
 
 from models.networks import build_network, network_config
 from tests.training.conftest import tiny_recipe
+from tests.training.test_resume import Notes
 from training.dataset import Dataset
 from training.device import cpu_computes_bfloat16
+from training.processes import Processes
 from training.trainer import Trainer, pick_precision
 
 VOCAB = 300
@@ -90,6 +92,30 @@ def test_validation_measures_the_average_keeps_the_best_and_gives_the_weights_ba
     assert (trainer.progress.best_step, trainer.progress.stale) == (0, 1)
     trainer.load_best()
     assert not trainer.network.output_bias.any()
+
+
+class Alike(Processes):
+    """Processes of which the others compute what this one does."""
+
+    def sum(self, tensors):
+        for tensor in tensors:
+            tensor.mul_(self.count)
+
+    def gather(self, tensors):
+        return dict(tensors)
+
+    def wait(self):
+        pass
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_core_seconds_are_those_of_all_processes(tmp_path, monkeypatch, count):
+    trainer = _trainer(tmp_path, [250], epochs=1)
+    trainer.processes = Alike(0, count)
+    clock = iter(range(1000))
+    monkeypatch.setattr("training.trainer.time.process_time", lambda: float(next(clock)))
+    trainer.run(Notes())
+    assert trainer.progress.core_seconds == trainer.steps * count > 0
 
 
 def test_precision_is_what_was_asked_for(monkeypatch):
