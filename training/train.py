@@ -174,7 +174,8 @@ def _check_run(recipe: Recipe, run: Path, *, resume: bool, write: bool = True) -
 
 
 _MAY_CHANGE = {
-    ("training", name) for name in ("epochs", "patience", "validate_every", "save_every", "storage")
+    ("training", name)
+    for name in "epochs sampled_share patience validate_every save_every storage".split()
 }
 
 

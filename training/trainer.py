@@ -356,13 +356,15 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
     Raises:
         ValueError: ``bfloat16`` on a CPU that torch computes no LSTM with it on.
     """
-    if precision == "bfloat16" and device.type == "cpu" and not cpu_computes_bfloat16():
-        raise ValueError(
-            "training.precision=bfloat16 needs a GPU or a processor with AVX-512; "
-            "float32 and auto work everywhere"
-        )
-    if precision != "auto":
-        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    if precision == "bfloat16":
+        if device.type == "cpu" and not cpu_computes_bfloat16():
+            raise ValueError(
+                "training.precision=bfloat16 needs a GPU or a processor with AVX-512; "
+                "float32 and auto work everywhere"
+            )
+        return torch.bfloat16
+    if precision == "float32":
+        return torch.float32
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

@@ -11,7 +11,6 @@ from models.networks import build_network, network_config
 from tests.training.conftest import tiny_recipe
 from tests.training.test_resume import Notes
 from training.dataset import Dataset
-from training.device import cpu_computes_bfloat16
 from training.processes import Processes
 from training.trainer import Trainer, pick_precision
 
@@ -127,15 +126,6 @@ def test_precision_is_what_was_asked_for(monkeypatch):
     monkeypatch.setattr("training.trainer.cpu_computes_bfloat16", lambda: False)
     with pytest.raises(ValueError, match=r"precision=bfloat16 .* float32 and auto"):
         pick_precision("bfloat16", cpu)
-
-
-def test_bfloat16_is_computed_or_refused(tmp_path):
-    if cpu_computes_bfloat16():
-        trainer = _trainer(tmp_path, [100], precision="bfloat16")
-        assert math.isfinite(trainer.train_step())
-    else:
-        with pytest.raises(ValueError, match="AVX-512"):
-            _trainer(tmp_path, [100], precision="bfloat16")
 
 
 @pytest.mark.slow
