@@ -37,6 +37,12 @@ def train(
         Path | None,
         typer.Option(help="Folder for what --resume needs, log and curves  [default: runs/NAME]"),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Checkpoint whose weights and vocabulary to begin with: to adapt it."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stands.")] = False,
     settings: Annotated[
         list[str] | None,
@@ -61,6 +67,7 @@ def train(
         options += [("--valid", _short(path) if shorten else str(path)) for path in valid]
         options += [("--out", _short(out) if shorten else str(out))]
         options += [] if shorten else [("--run", str(run))]
+        options += [("--from", _short(start) if shorten else str(start))] if start else []
         options += [("--set", setting) for setting in settings or ()]
         options += [("--threads", str(threads))] if threads else []
         options += [("--device", device)] if device else []
@@ -81,6 +88,7 @@ def train(
             Corpus(data, valid),
             out=out,
             run=run,
+            start=start,
             resume=resume,
             device=device,
             command=command(shorten=True),

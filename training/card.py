@@ -135,6 +135,7 @@ def _training(model: LanguageModel, picture: bool) -> str:
     facts = {
         "steps": f"{training['steps']:,} ({training['epochs']:g} epochs), "
         f"best at {training['best_step']:,}",
+        "begun with": _beginning(training.get("began_with")),
         "seed": recipe["training"]["seed"],
         "time": f"{training['hours']:.2g} hours, {training['core_hours']:.2g} core-hours",
         "hardware": training["device"],
@@ -156,6 +157,16 @@ def _training(model: LanguageModel, picture: bool) -> str:
     )
     text += "</details>"
     return text + (f"\n\n![Loss over the steps]({LOSS_PICTURE})" if picture else "")
+
+
+def _beginning(origin: Mapping[str, Any] | None) -> str:
+    """Tell whose weights the run began with; nothing where they were drawn."""
+    if origin is None:
+        return ""
+    return (
+        f"`{origin['name']}`, weights `{origin['weights'][:12]}…`, "
+        f"trained for {origin['core_hours']:.2g} core-hours"
+    )
 
 
 def _storage(settings: Mapping[str, Any], training: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from training.interrupt import StopRequest, TrainingStopped
 from training.journal import Journal, NoJournal
 from training.processes import joined_processes
 from training.recipe import Recipe
+from training.start import hold_to_start, load_start, origin_of
 from training.trainer import Trainer
 
 
@@ -46,6 +47,7 @@ def train(
     *,
     out: Path,
     run: Path,
+    start: Path | None = None,
     resume: bool = False,
     device: str | None = None,
     command: str = "",
@@ -58,6 +60,8 @@ def train(
         corpus: Text files.
         out: Folder of the finished checkpoint.
         run: Folder of what only this run needs: prepared data, states for resuming, journal.
+        start: Checkpoint whose weights and vocabulary to begin with; by default drawn weights and
+            the text's own vocabulary.
         resume: Go on from the state in ``run``; from the beginning, where the run was killed before
             it saved one.
         device: ``cpu``, ``cuda``, …; by default the GPU where there is one.
@@ -66,7 +70,8 @@ def train(
 
     Raises:
         ValueError: ``run`` holds another run, or none to resume; or a text is empty, too short, not
-            UTF-8, or another than before.
+            UTF-8, or another than before; or ``start`` is of another network than the recipe.
+        CheckpointError: There is no sound checkpoint at ``start``.
         FloatingPointError: The loss is no longer a number.
         TrainingStopped: By Ctrl-C or SIGTERM; the state is saved.
         MissingExtraError: A package that draws or writes events is missing.
@@ -74,6 +79,7 @@ def train(
     require("matplotlib", "tensorboard")
     console = console or Console(stderr=True)
     torch_device = pick_device(device)
+    begun = load_start(start, recipe) if start else None
     with joined_processes(torch_device) as processes:
         if not processes.main:
             console = Console(quiet=True)
@@ -81,7 +87,13 @@ def train(
             resuming = resume or not processes.main
             run.mkdir(parents=True, exist_ok=True)
             _check_run(recipe, run, resume=resuming, write=processes.main)
-            tokenizer = _tokenizer(recipe, corpus, run / "tokenizer.json", console, reuse=resuming)
+            origin = origin_of(begun) if begun else None
+            hold_to_start(run / "start.json", origin, resume=resuming, write=processes.main)
+            tokenizer = (
+                begun.tokenizer
+                if begun
+                else _tokenizer(recipe, corpus, run / "tokenizer.json", console, reuse=resuming)
+            )
             parts = _prepare(corpus.train, tokenizer, run, console)
             names = _names(corpus.valid)
             valid = dict(zip(names, _prepare(corpus.valid, tokenizer, run, console), strict=True))
@@ -92,6 +104,8 @@ def train(
         torch.manual_seed(recipe.training.seed)
         sizes = {"vocab_size": tokenizer.vocab_size, "num_ids": tokenizer.num_ids}
         network = build_network(network_config({**recipe.network, **sizes}))
+        if begun:
+            network.load_state_dict(begun.network.state_dict())
         network.to(torch_device)
         trainer = Trainer(network, recipe, dataset, valid, run, processes=processes)
         if resume and trainer.state_path.exists():
@@ -111,6 +125,8 @@ def train(
             if processes.main
             else NoJournal()
         ) as journal:
+            if begun and not done:  # which may be the best there is
+                journal.validation(0, trainer.validate(), best=True)
             with StopRequest() as stop:
                 trainer.run(journal, stop=stop)
             if not trainer.finished:
@@ -118,6 +134,8 @@ def train(
         processes.wait()  # for the best weights to be written
         trainer.load_best()
         details = _details(recipe, corpus, trainer, command, tokens=sum(map(len, parts)))
+        if origin:
+            details["training"]["began_with"] = origin
         _save(out, trainer, tokenizer, details, console)
     return trainer
 
@@ -175,7 +193,7 @@ def _check_run(recipe: Recipe, run: Path, *, resume: bool, write: bool = True) -
 
 _MAY_CHANGE = {
     ("training", name)
-    for name in "epochs sampled_share patience validate_every save_every storage".split()
+    for name in ["epochs", "sampled_share", "patience", "validate_every", "save_every", "storage"]
 }
 
 

@@ -53,6 +53,18 @@ def tiny_recipe(kind: str = "lstm", *, dropout: float = 0.3, **training) -> Reci
     )
 
 
+def recipe_toml(recipe: Recipe) -> str:
+    """Return a recipe as people write it down."""
+    return "\n".join(
+        f"[{table}]\n" + "\n".join(f"{name} = {_toml(value)}" for name, value in settings.items())
+        for table, settings in recipe.to_values().items()
+    )
+
+
+def _toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory, corpus) -> tuple[Path, Path]:
     """A trained checkpoint whose words have several pieces, and its run's folder."""

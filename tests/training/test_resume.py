@@ -14,7 +14,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from models.networks import build_network, network_config
-from tests.training.conftest import tiny_recipe
+from tests.training.conftest import recipe_toml, tiny_recipe
 from training.dataset import prepare
 from training.device import cpu_computes_bfloat16
 from training.journal import read_log
@@ -165,13 +165,7 @@ def test_a_killed_process_resumes_to_the_same_bits(tmp_path, corpus):
     text, valid = corpus
     recipe_file = tmp_path / "tiny.toml"
     recipe = tiny_recipe(epochs=4, validate_every=150, save_every=7)
-    tables = recipe.to_values()
-    recipe_file.write_text(
-        "\n".join(
-            f"[{table}]\n" + "\n".join(f"{k} = {_toml(v)}" for k, v in settings.items())
-            for table, settings in tables.items()
-        )
-    )
+    recipe_file.write_text(recipe_toml(recipe))
     options = ["--data", text, "--valid", valid, "--recipe", recipe_file, "--threads", "1"]
     options += ["--out", tmp_path / "killed", "--run", tmp_path / "run", "--sample", "0"]
     command = [sys.executable, "-m", "app.cli_training", "train", *map(str, options)]
@@ -219,10 +213,6 @@ def test_a_killed_process_resumes_to_the_same_bits(tmp_path, corpus):
         for run in ("run", "run2")
     ]
     assert logs[0] == logs[1]
-
-
-def _toml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
 
 
 @pytest.fixture
