@@ -35,6 +35,13 @@ def describe_device(device: torch.device) -> str:
     return f"{name} CPU, {threads} thread{'s' * (threads > 1)}"
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Return whether the device has instructions for it: recent GPUs, CPUs with AVX512-BF16."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
 def cpu_computes_bfloat16() -> bool:
     """Return whether oneDNN, which torch leaves an LSTM to, can compute with bfloat16 here."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

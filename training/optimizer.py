@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from models.networks import Network
+from training.device import multiplies_bfloat16
+from training.muon import Muon
 from training.recipe import OptimizerSettings
 
 
@@ -57,8 +59,8 @@ def build_optimizer(network: Network, settings: OptimizerSettings) -> JoinedOpti
     """Return AdamW that decays matrices and leaves biases and norms alone, and Muon if asked for.
 
     Muon takes the matrices between the layers; embedding, output layer and vectors stay with AdamW
-    (Jordan et al. 2024). Its steps are scaled to the size of AdamW's (Liu et al. 2025, eq. 4), so
-    that one learning rate serves both.
+    (Jordan et al. 2024). Its steps have the size of AdamW's, so that one learning rate serves
+    both.
     """
     ends = {id(network.embedding.weight), id(network.output_weight)}
     matrices = [p for p in network.parameters() if p.dim() >= 2]
@@ -79,12 +81,13 @@ def build_optimizer(network: Network, settings: OptimizerSettings) -> JoinedOpti
     )
     if not hidden:
         return JoinedOptimizer(adamw)
-    muon = torch.optim.Muon(
+    native = multiplies_bfloat16(hidden[0].device)
+    muon = Muon(
         hidden,
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
         momentum=settings.momentum,
-        adjust_lr_fn="match_rms_adamw",
+        dtype=torch.bfloat16 if native else torch.float32,
     )
     return JoinedOptimizer(adamw, muon)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from models.networks import BatchState, Network
 from training.activation import activation_penalty
 from training.dataset import Dataset, Epoch
-from training.device import cpu_computes_bfloat16
+from training.device import cpu_computes_bfloat16, multiplies_bfloat16
 from training.journal import Journal
 from training.loss import fused_cross_entropy
 from training.optimizer import AveragedWeights, build_optimizer
@@ -350,8 +350,7 @@ class Trainer:
 def pick_precision(precision: str, device: torch.device) -> torch.dtype:
     """Return the type that products are computed in.
 
-    ``auto`` is bfloat16 where the device multiplies it natively: recent GPUs, and CPUs with
-    AVX512-BF16 or AMX.
+    ``auto`` is bfloat16 where the device multiplies it natively.
 
     Raises:
         ValueError: ``bfloat16`` on a CPU that torch computes no LSTM with it on.
@@ -365,8 +364,4 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16
     if precision == "float32":
         return torch.float32
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-    return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
