@@ -115,10 +115,12 @@ def _article(noun: str) -> str:
 
 def _corpora(details: Mapping[str, Any]) -> str:
     corpus = details.get("corpus", {})
+    before = details.get("training", {}).get("began_with", {})
     rows = [
-        f"| `{name}` | {use} | {source_of(name).title} | {source_of(name).licence} |"
+        f"| `{name}` | {use}{when} | {source_of(name).title} | {source_of(name).licence} |"
+        for files, when in ((before, ", before"), (corpus, ""))
         for use in ("train", "valid")
-        for name in corpus.get(use, [])
+        for name in files.get(use, [])
     ]
     if not rows:
         return ""
@@ -135,7 +137,7 @@ def _training(model: LanguageModel, picture: bool) -> str:
     facts = {
         "steps": f"{training['steps']:,} ({training['epochs']:g} epochs), "
         f"best at {training['best_step']:,}",
-        "begun with": _beginning(training.get("began_with")),
+        "begun with": _base(training.get("began_with")),
         "seed": recipe["training"]["seed"],
         "time": f"{training['hours']:.2g} hours, {training['core_hours']:.2g} core-hours",
         "hardware": training["device"],
@@ -159,14 +161,13 @@ def _training(model: LanguageModel, picture: bool) -> str:
     return text + (f"\n\n![Loss over the steps]({LOSS_PICTURE})" if picture else "")
 
 
-def _beginning(origin: Mapping[str, Any] | None) -> str:
+def _base(note: Mapping[str, Any] | None) -> str:
     """Tell whose weights the run began with; nothing where they were drawn."""
-    if origin is None:
+    if note is None:
         return ""
-    return (
-        f"`{origin['name']}`, weights `{origin['weights'][:12]}…`, "
-        f"trained for {origin['core_hours']:.2g} core-hours"
-    )
+    told = f"`{note['name']}`, weights `{note['weights'][:12]}…`"
+    hours = note["core_hours"]
+    return told if hours is None else f"{told}, trained for {hours:.2g} core-hours"
 
 
 def _storage(settings: Mapping[str, Any], training: Mapping[str, Any]) -> str:

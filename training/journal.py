@@ -33,10 +33,12 @@ class Journal:
 
         self._path, self._steps = folder / LOG, steps
         if self._path.exists():
-            kept = [entry for entry in read_log(self._path) if entry["step"] <= done]
+            kept = [entry for entry in read_log(self._path) if done and entry["step"] <= done]
             write_text(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
         self._log: TextIO = self._path.open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+        self._events = SummaryWriter(
+            str(folder / "tensorboard"), purge_step=done + 1 if done else 0
+        )
         self._bar = Progress(
             TextColumn("[bold]training"),
             BarColumn(),

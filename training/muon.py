@@ -1,8 +1,7 @@
 """Muon: steps whose singular values are all alike (Jordan et al. 2024)."""
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +15,8 @@ _ITERATIONS = 5
 class Muon(torch.optim.Optimizer):
     """Momentum (Nesterov's), made orthogonal, scaled to the size of AdamW's steps; for matrices.
 
-    torch has one too, whose products are bfloat16 everywhere: a hundred times slower than float32
-    on a processor that has to imitate it.
+    torch has one too, whose products are bfloat16 everywhere: tens of times slower than float32 on
+    a processor that has to imitate it.
     """
 
     def __init__(
@@ -42,8 +41,8 @@ class Muon(torch.optim.Optimizer):
         self._dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Update all matrices that have a gradient; ``closure`` is not called."""
+    def step(self) -> None:  # type: ignore[override]
+        """Update all matrices that have a gradient."""
         for group in self.param_groups:
             rate, momentum = group["lr"], group["momentum"]
             for weight in group["params"]:

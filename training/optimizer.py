@@ -60,7 +60,8 @@ def build_optimizer(network: Network, settings: OptimizerSettings) -> JoinedOpti
 
     Muon takes the matrices between the layers; embedding, output layer and vectors stay with AdamW
     (Jordan et al. 2024). Its steps have the size of AdamW's, so that one learning rate serves
-    both.
+    both; its products are bfloat16 where the device multiplies it natively, whatever those of the
+    network are.
     """
     ends = {id(network.embedding.weight), id(network.output_weight)}
     matrices = [p for p in network.parameters() if p.dim() >= 2]

@@ -24,7 +24,7 @@ from training.interrupt import StopRequest, TrainingStopped
 from training.journal import Journal, NoJournal
 from training.processes import joined_processes
 from training.recipe import Recipe
-from training.start import hold_to_start, load_start, origin_of
+from training.start import hold_to_base, load_base, note_of
 from training.trainer import Trainer
 
 
@@ -70,7 +70,8 @@ def train(
 
     Raises:
         ValueError: ``run`` holds another run, or none to resume; or a text is empty, too short, not
-            UTF-8, or another than before; or ``start`` is of another network than the recipe.
+            UTF-8, or another than before; or ``start`` is of another network than the recipe's, or
+            is ``out``.
         CheckpointError: There is no sound checkpoint at ``start``.
         FloatingPointError: The loss is no longer a number.
         TrainingStopped: By Ctrl-C or SIGTERM; the state is saved.
@@ -79,7 +80,10 @@ def train(
     require("matplotlib", "tensorboard")
     console = console or Console(stderr=True)
     torch_device = pick_device(device)
-    begun = load_start(start, recipe) if start else None
+    if start and start.resolve() == out.resolve():
+        raise ValueError(f"{out} is the checkpoint to begin with: write the new one elsewhere")
+    base = load_base(start, recipe) if start else None
+    note = note_of(base) if base else None
     with joined_processes(torch_device) as processes:
         if not processes.main:
             console = Console(quiet=True)
@@ -87,11 +91,10 @@ def train(
             resuming = resume or not processes.main
             run.mkdir(parents=True, exist_ok=True)
             _check_run(recipe, run, resume=resuming, write=processes.main)
-            origin = origin_of(begun) if begun else None
-            hold_to_start(run / "start.json", origin, resume=resuming, write=processes.main)
+            hold_to_base(run, note, resume=resuming)
             tokenizer = (
-                begun.tokenizer
-                if begun
+                base.tokenizer
+                if base
                 else _tokenizer(recipe, corpus, run / "tokenizer.json", console, reuse=resuming)
             )
             parts = _prepare(corpus.train, tokenizer, run, console)
@@ -104,8 +107,8 @@ def train(
         torch.manual_seed(recipe.training.seed)
         sizes = {"vocab_size": tokenizer.vocab_size, "num_ids": tokenizer.num_ids}
         network = build_network(network_config({**recipe.network, **sizes}))
-        if begun:
-            network.load_state_dict(begun.network.state_dict())
+        if base:
+            network.load_state_dict(base.network.state_dict())
         network.to(torch_device)
         trainer = Trainer(network, recipe, dataset, valid, run, processes=processes)
         if resume and trainer.state_path.exists():
@@ -125,17 +128,15 @@ def train(
             if processes.main
             else NoJournal()
         ) as journal:
-            if begun and not done:  # which may be the best there is
-                journal.validation(0, trainer.validate(), best=True)
             with StopRequest() as stop:
-                trainer.run(journal, stop=stop)
+                trainer.run(journal, stop=stop, trained=base is not None)
             if not trainer.finished:
                 raise TrainingStopped(trainer.progress.step, trainer.steps)
         processes.wait()  # for the best weights to be written
         trainer.load_best()
         details = _details(recipe, corpus, trainer, command, tokens=sum(map(len, parts)))
-        if origin:
-            details["training"]["began_with"] = origin
+        if note:
+            details["training"]["began_with"] = note
         _save(out, trainer, tokenizer, details, console)
     return trainer
 
@@ -170,7 +171,7 @@ def _repeated(recipe: Recipe, paths: Sequence[Path], parts: Sequence[Dataset]) -
 
 
 def _check_run(recipe: Recipe, run: Path, *, resume: bool, write: bool = True) -> None:
-    """Hold a run folder to one recipe; only its length may change between resumptions."""
+    """Hold a run folder to one recipe but for ``_MAY_CHANGE``."""
     path, values = run / "recipe.json", recipe.to_values()
     if resume:
         if not path.exists():

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,12 +155,19 @@ class Trainer:
             patience and self.progress.stale >= patience
         )
 
-    def run(self, journal: Journal, *, stop: Callable[[], bool] = lambda: False) -> None:
+    def run(
+        self,
+        journal: Journal,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        trained: bool = False,
+    ) -> None:
         """Train to the end.
 
         Args:
             journal: Told of every step.
             stop: Asked behind every step; where it answers yes, the state is saved and that is it.
+            trained: The weights are no new ones, and are validated first: they may stay the best.
 
         Raises:
             FloatingPointError: The loss is no longer a number. What was saved before stays.
@@ -167,17 +175,19 @@ class Trainer:
         settings = self.recipe.training
         if self.processes.count > 1 and not self.progress.step:
             torch.manual_seed(self._seed_of_process())  # until here they had to be alike
-        while not self.finished:
-            began, busy = time.perf_counter(), time.process_time()
-            loss = self.train_step()
-            self.progress.step += 1
-            step, seconds = self.progress.step, time.perf_counter() - began
-            losses = {}
-            if step == self.steps or step % settings.validate_every == 0:
+        if trained and not self.progress.step:
+            with self._clock():
                 losses = self.validate()
-            self.progress.seconds += time.perf_counter() - began
-            # The processes have equal shares, and wait for each other.
-            self.progress.core_seconds += (time.process_time() - busy) * self.processes.count
+            journal.validation(0, losses, best=True)
+        while not self.finished:
+            losses = {}
+            with self._clock():
+                began = time.perf_counter()
+                loss = self.train_step()
+                self.progress.step += 1
+                step, seconds = self.progress.step, time.perf_counter() - began
+                if step == self.steps or step % settings.validate_every == 0:
+                    losses = self.validate()
             tokens = settings.batch_size * settings.segment_length
             sampled = step <= self.sampled_steps
             journal.step(step, loss, self._rate(step - 1), tokens, seconds, sampled=sampled)
@@ -188,6 +198,15 @@ class Trainer:
                 self.save()
             if stopping:
                 return
+
+    @contextmanager
+    def _clock(self) -> Iterator[None]:
+        """Count the time that is spent inside."""
+        began, busy = time.perf_counter(), time.process_time()
+        yield
+        self.progress.seconds += time.perf_counter() - began
+        # The processes have equal shares, and wait for each other.
+        self.progress.core_seconds += (time.process_time() - busy) * self.processes.count
 
     def train_step(self) -> float:
         """Read one segment of every stream and update the weights; returns nats per token.

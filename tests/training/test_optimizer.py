@@ -79,6 +79,19 @@ def test_a_step_of_muon_is_the_gradient_with_its_singular_values_made_alike():
     torch.testing.assert_close(u @ values @ vh, step, atol=0.02, rtol=0)
 
 
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_muon_multiplies_what_the_device_does_natively(monkeypatch, native, dtype):
+    monkeypatch.setattr("training.optimizer.multiplies_bfloat16", lambda device: native)
+    seen = []
+    monkeypatch.setattr("training.muon.orthogonal", lambda x: seen.append(x.dtype) or x)
+    network = network_of("gru").requires_grad_(True)
+    optimizer = build_optimizer(network, OptimizerSettings(muon=True))
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert set(seen) == {dtype}
+
+
 def test_average_is_the_weighted_sum_of_all_that_was():
     parameter = nn.Parameter(torch.tensor([1.0]))
     average = AveragedWeights([parameter], decay=0.5)

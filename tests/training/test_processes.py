@@ -10,8 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.conftest import tiny_recipe
-from tests.training.test_resume import _toml
+from tests.training.conftest import recipe_toml, tiny_recipe
 from training.journal import read_log
 from training.processes import Processes
 
@@ -21,12 +20,7 @@ OPTIONS = ["--device", "cpu", "--threads", "1", "--sample", "0", "--no-calibrate
 def _train(folder, corpus, recipe, name: str, count: int, *more: str) -> None:
     """Train by ``count`` processes, with the environment that torchrun gives them."""
     recipe_file = folder / "tiny.toml"
-    recipe_file.write_text(
-        "\n".join(
-            f"[{table}]\n" + "\n".join(f"{k} = {_toml(v)}" for k, v in settings.items())
-            for table, settings in recipe.to_values().items()
-        )
-    )
+    recipe_file.write_text(recipe_toml(recipe))
     files = ["--data", corpus[0], "--valid", corpus[1], "--recipe", recipe_file]
     files += ["--out", folder / name, "--run", folder / f"{name}-run"]
     command = [sys.executable, "-m", "app.cli_training", "train", *map(str, files)]
@@ -90,6 +84,19 @@ def test_a_run_of_one_process_goes_on_with_two(tmp_path, corpus):
     losses = [entry["validation"] for entry in after if "validation" in entry]
     assert losses[-1] < losses[0]
     assert after[-1]["step"] > before[-1]["step"]
+
+
+@pytest.mark.slow
+def test_two_processes_begin_with_the_same_base(tmp_path, corpus):
+    recipe = tiny_recipe(dropout=0.0, epochs=0.3)
+    _train(tmp_path, corpus, recipe, "base", 1)
+    curves = []
+    for name, count in (("alone", 1), ("both", 2)):
+        _train(tmp_path, corpus, recipe, name, count, "--from", str(tmp_path / "base"))
+        log = read_log(tmp_path / f"{name}-run" / "log.jsonl")
+        curves.append({e["step"]: e["validation"] for e in log if "validation" in e})
+    assert 0 in curves[0]
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
 
 
 def test_streams_are_shared_out_without_rest():

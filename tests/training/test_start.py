@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,14 @@ from typer.testing import CliRunner
 from app.cli_training import app
 from models.checkpoint import load_checkpoint
 from models.errors import CheckpointError
-from tests.training.conftest import recipe_toml
+from models.tokenizers import train_tokenizer
+from tests.training.conftest import random_model, recipe_toml, tiny_recipe
 from tests.training.grammar import Grammar, write
 from training.journal import read_log
 from training.recipe import Recipe
+from training.start import note_of
 from training.train import Corpus, train
+from training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -41,25 +45,51 @@ def _train(recipe: Recipe, corpus: Corpus, folder: Path, **more) -> list[dict]:
 
 def test_a_run_begins_where_the_checkpoint_stands(tmp_path, checkpoint, corpus):
     start, files = checkpoint[0], Corpus([corpus[0]], [corpus[1]])
-    begun = load_checkpoint(start)
+    base = load_checkpoint(start)
     first, *_ = _train(_recipe(start, epochs=0.1), files, tmp_path, start=start)
-    notes = begun.details["training"]
+    notes = base.details["training"]
     assert first["step"] == 0
     assert first["best"]
     assert first["validation"] == pytest.approx(notes["validation_nats_per_token"], abs=2e-3)
     adapted = load_checkpoint(tmp_path / "out")
-    assert adapted.tokenizer.to_json() == begun.tokenizer.to_json()
-    assert adapted.details["training"]["began_with"] == {
-        "name": start.name,
-        "weights": begun.checksum,
-        "core_hours": notes["core_hours"],
-    }
-    # And again, from what has a beginning itself: its hours add up.
-    again = tmp_path / "again"
-    _train(_recipe(start, epochs=0.1), files, again, start=tmp_path / "out")
-    origin = load_checkpoint(again / "out").details["training"]["began_with"]
-    spent = adapted.details["training"]["core_hours"] + notes["core_hours"]
-    assert origin["core_hours"] == pytest.approx(spent, abs=1e-4)
+    assert adapted.tokenizer.to_json() == base.tokenizer.to_json()
+    assert adapted.details["training"]["began_with"] == note_of(base)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "kind", "tied", "storage"),
+    [("word", "lstm", False, "float32"), ("wikitext", "transformer", True, "float16")],
+)
+def test_every_kind_can_begin_anew(tmp_path, corpus, tokenizer, kind, tied, storage):
+    files = Corpus([corpus[0]], [corpus[1]])
+    values = tiny_recipe(kind, epochs=0.3, storage=storage).to_values()
+    values["tokenizer"]["kind"] = tokenizer
+    values["network"]["tied"] = tied
+    recipe = Recipe.from_values(values)
+    best = min(entry["validation"] for entry in _train(recipe, files, tmp_path / "base"))
+    first, *_ = _train(recipe, files, tmp_path / "more", start=tmp_path / "base" / "out")
+    assert first["validation"] == pytest.approx(best, abs=1e-3)
+
+
+def test_a_note_counts_all_that_was_before():
+    def base(**details):
+        model = random_model("gru", train_tokenizer("word", ["a b"], vocab_size=5))
+        return replace(model, name="base", checksum="ab" * 32, details=details)
+
+    training = {"core_hours": 2.0}
+    files = {"train": ["a/train", "b/train"], "valid": ["a/valid"]}
+    first = note_of(base(training=training, corpus=files))
+    assert first == {"name": "base", "weights": "ab" * 32, "core_hours": 2.0, **files}
+    later = {"core_hours": 0.5, "began_with": first}
+    more = {"train": ["c/train", "a/train"], "valid": ["c/valid"]}
+    second = note_of(base(training=later, corpus=more))
+    assert second["core_hours"] == 2.5
+    assert second["train"] == ["a/train", "b/train", "c/train"]
+    assert second["valid"] == ["a/valid", "c/valid"]
+    # What is not known is not nothing.
+    assert note_of(base())["core_hours"] is None
+    unknown = {"core_hours": 0.5, "began_with": note_of(base())}
+    assert note_of(base(training=unknown))["core_hours"] is None
 
 
 def test_where_nothing_gets_better_the_weights_stay(tmp_path, checkpoint, corpus):
@@ -90,19 +120,60 @@ def test_little_text_is_learnt_better_than_from_nothing(tmp_path, checkpoint, ot
     assert nats["adapted"][-1] < 0.9 * nats["alone"][-1]
 
 
-def test_a_run_is_held_to_its_beginning(tmp_path, checkpoint, corpus):
+def test_a_run_is_held_to_its_base(tmp_path, checkpoint, corpus):
     start, files = checkpoint[0], Corpus([corpus[0]], [corpus[1]])
     _train(_recipe(start, epochs=0.1), files, tmp_path, start=start)
     longer = _recipe(start, epochs=0.2)
-    with pytest.raises(ValueError, match=r"began with small \(.*…\), not with fresh weights"):
+    with pytest.raises(ValueError, match=r"began with small \(.*…\), not with drawn weights"):
         _train(longer, files, tmp_path, resume=True)
-    validations = _train(longer, files, tmp_path, start=start, resume=True)
+    copy = tmp_path / "copy"  # the weights count, not their name
+    shutil.copytree(start, copy)
+    validations = _train(longer, files, tmp_path, start=copy, resume=True)
     assert [entry["step"] for entry in validations].count(0) == 1
-    begun = load_checkpoint(tmp_path / "out").details["training"]["began_with"]
-    assert begun["weights"] == load_checkpoint(start).checksum
+    for damaged in ("{", "[]", "{}"):
+        (tmp_path / "run" / "start.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"start\.json is not what a run has left"):
+            _train(longer, files, tmp_path, start=start, resume=True)
     _train(longer, files, tmp_path / "fresh")
-    with pytest.raises(ValueError, match=r"began with fresh weights, not with small"):
+    with pytest.raises(ValueError, match=r"began with drawn weights, not with small"):
         _train(longer, files, tmp_path / "fresh", start=start, resume=True)
+
+
+def test_a_stop_on_the_way_changes_nothing(tmp_path, checkpoint, other, monkeypatch):
+    recipe = _recipe(checkpoint[0], epochs=1, save_every=7)
+    whole = _train(recipe, other, tmp_path / "whole", start=checkpoint[0])
+    train_step = Trainer.train_step
+
+    def fail_at_ten(trainer):
+        if trainer.progress.step == 10:
+            raise FloatingPointError
+        return train_step(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", fail_at_ten)
+        with pytest.raises(FloatingPointError):
+            _train(recipe, other, tmp_path / "stopped", start=checkpoint[0])
+    resumed = _train(recipe, other, tmp_path / "stopped", start=checkpoint[0], resume=True)
+    assert resumed == whole
+    assert resumed[0]["step"] == 0
+
+
+def test_what_a_run_without_a_state_has_logged_is_forgotten(tmp_path, checkpoint, corpus, other):
+    recipe = _recipe(checkpoint[0], epochs=0.3)
+    log = tmp_path / "run" / "log.jsonl"
+    log.parent.mkdir()
+    log.write_text('{"step": 0, "validation": 1.0, "best": 1.0, "validation/gone/valid": 1.0}\n')
+    first, *later = _train(recipe, other, tmp_path, start=checkpoint[0])
+    assert first["validation/letters/valid"] == first["validation"] > 1.0
+    assert 0 not in [entry["step"] for entry in later]
+
+
+def test_a_checkpoint_is_not_overwritten_by_what_begins_with_it(tmp_path, checkpoint, other):
+    out = tmp_path / "out"
+    shutil.copytree(checkpoint[0], out)
+    with pytest.raises(ValueError, match="write the new one elsewhere"):
+        _train(_recipe(out), other, tmp_path, start=out / ".." / "out")
+    assert load_checkpoint(out).checksum == load_checkpoint(checkpoint[0]).checksum
 
 
 @pytest.mark.parametrize(
@@ -111,6 +182,7 @@ def test_a_run_is_held_to_its_beginning(tmp_path, checkpoint, corpus):
         ("network", {"hidden_size": 16}, r"has network\.hidden_size = 32, the recipe 16"),
         ("network", {"num_layers": 1}, r"has network\.num_layers = 2, the recipe 1"),
         ("tokenizer", {"kind": "word"}, r"has tokenizer\.kind = 'subword', the recipe 'word'"),
+        ("tokenizer", {"vocab_size": 300}, r"has tokenizer\.vocab_size = 270, the recipe 300"),
     ],
 )
 def test_another_network_is_refused(tmp_path, checkpoint, other, table, change, message):
@@ -145,6 +217,13 @@ def test_from_the_command_line_to_the_card(tmp_path, checkpoint, other):
     result = CliRunner().invoke(app, ["train", *options, "--sample", "0"])
     assert result.exit_code == 0, result.output
     card = (tmp_path / "mine" / "README.md").read_text()
-    origin = load_checkpoint(checkpoint[0])
-    assert f"| begun with | `small`, weights `{origin.checksum[:12]}…`, trained for" in card
+    base = load_checkpoint(checkpoint[0])
+    assert f"| begun with | `small`, weights `{base.checksum[:12]}…`, trained for" in card
+    rows = [line.split(" | ")[:2] for line in card.splitlines() if line.startswith("| `")]
+    assert rows == [
+        ["| `notes/train`", "train, before"],
+        ["| `notes/valid`", "valid, before"],
+        ["| `letters/train`", "train"],
+        ["| `letters/valid`", "valid"],
+    ]
     assert f"--from {checkpoint[0].parent.name}/small" in card
