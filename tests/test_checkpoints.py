@@ -13,6 +13,7 @@ from models.score import score
 
 FOLDER = Path(__file__).parent.parent / "checkpoints"
 NAMES = ["everyday-lstm", "everyday-transformer"]
+BENCHMARK = "wikitext2-lstm"
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -60,4 +61,31 @@ def test_cards_name_the_weights_they_describe(model):
 def test_what_ships_stays_small():
     sizes = [path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()]
     assert 0 < sum(sizes) < 40_000_000
-    assert sorted(path.name for path in FOLDER.iterdir()) == NAMES
+    assert sorted(path.name for path in FOLDER.iterdir()) == [*NAMES, BENCHMARK]
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> LanguageModel:
+    return load_checkpoint(FOLDER / BENCHMARK)
+
+
+def test_the_benchmark_takes_natural_text(benchmark):
+    text = "The film was released in the United"
+    answer = run(next_word(benchmark, text, top_k=5), benchmark)
+    assert answer.proven
+    assert answer.predictions[0].word in ("States", "Kingdom")
+    for p in answer.predictions:
+        scored = run(score(benchmark, p.word, context=text, eos=False), benchmark)
+        assert scored.log_prob == pytest.approx(p.log_prob, abs=1e-4)
+    better, worse = "In 1990, its population was 5,000.", "In its, 5,000 population 1990 was."
+    assert run(rank(benchmark, [worse, better]), benchmark)[0].text == better
+    strange = run(score(benchmark, "The flibbertigibbet sat down."), benchmark)
+    assert strange.oov_count == 1
+
+
+def test_the_benchmark_says_what_it_is(benchmark):
+    card = (FOLDER / BENCHMARK / "README.md").read_text(encoding="utf-8")
+    assert benchmark.checksum in card
+    assert "WikiText-2" in card
+    assert "online perplexity per token" in card
+    assert benchmark.tokenizer.vocab_size == 33_278
