@@ -16,6 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.adaptation import SETTINGS
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -169,6 +171,12 @@ def test_the_command_line(folder: Path) -> None:
     assert len(rows) == len((folder / "texts.txt").read_text().splitlines())
     for name in ("mine", "adapted"):
         assert (folder / "checkpoints" / name / "model.safetensors").exists()
+
+
+def test_the_adaptation_measured_is_the_one_shown() -> None:
+    (line,) = (command for command in commands() if "--from" in command)
+    words = shlex.split(line)
+    assert tuple(words[i + 1] for i, word in enumerate(words) if word == "--set") == SETTINGS
 
 
 def test_the_python_code_runs(folder: Path) -> None:

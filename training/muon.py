@@ -15,8 +15,8 @@ _ITERATIONS = 5
 class Muon(torch.optim.Optimizer):
     """Momentum (Nesterov's), made orthogonal, scaled to the size of AdamW's steps; for matrices.
 
-    torch has one too, whose products are bfloat16 everywhere: tens of times slower than float32 on
-    a processor that has to imitate it.
+    torch has one too, whose products are bfloat16 everywhere: far slower than float32 on a
+    processor that has to imitate it.
     """
 
     def __init__(

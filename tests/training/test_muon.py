@@ -7,9 +7,9 @@ from training.muon import Muon, orthogonal
 SHAPES = [(24, 40), (40, 24), (32, 32), (1, 7)]
 
 
-def _matrices(dtype=torch.float32):
+def _matrices():
     generator = torch.Generator().manual_seed(5)
-    return [torch.randn(shape, generator=generator).to(dtype) for shape in SHAPES]
+    return [torch.randn(shape, generator=generator) for shape in SHAPES]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
