@@ -24,23 +24,37 @@ class Dataset:
         tokens: All documents behind one another, (N,), uint16 or uint32, memory-mapped.
         starts: Index of each document's first token, and N at the end, (documents + 1,), int64.
         bos_id: Id read before a document's first token; it is not stored.
+        eos_id: Id that ends each line.
     """
 
     tokens: np.ndarray
     starts: np.ndarray
     bos_id: int
+    eos_id: int
 
     def __len__(self) -> int:
         """Number N of tokens, every one of which is predicted once an epoch."""
         return len(self.tokens)
 
-    def epoch(self, seed: int | None) -> "Epoch":
-        """Return the corpus with its documents in an order of this seed, or as they stand."""
-        lengths = np.diff(self.starts)
+    def epoch(self, seed: int | None, *, lines_alone: float = 0.0) -> "Epoch":
+        """Return the corpus with its documents in an order of this seed, or as they stand.
+
+        Args:
+            seed: Of the order, and of what ``lines_alone`` draws.
+            lines_alone: Chance of each document to be taken apart into its lines, each a document.
+        """
+        random = np.random.default_rng(seed)
+        starts = self.starts
+        if lines_alone:
+            apart = random.random(len(starts) - 1) < lines_alone
+            ends = np.flatnonzero(self.tokens == self.eos_id)
+            document = np.searchsorted(starts, ends, side="right") - 1
+            starts = np.union1d(starts, ends[apart[document]] + 1)
+        lengths = np.diff(starts)
         order = np.arange(len(lengths))
         if seed is not None:
-            order = np.random.default_rng(seed).permutation(order)
-        return Epoch(self, order, np.concatenate([[0], np.cumsum(lengths[order])]))
+            order = random.permutation(order)
+        return Epoch(self, starts, order, np.concatenate([[0], np.cumsum(lengths[order])]))
 
 
 @dataclass(frozen=True)
@@ -48,11 +62,13 @@ class Epoch:
     """One pass over a corpus, its documents laid behind one another in an order of their own.
 
     Attributes:
+        starts: As those of the dataset, what is taken apart counted as so many documents.
         order: Document at each place, (documents,), int64.
         ends: Position at which each place begins, and N at the end, (documents + 1,), int64.
     """
 
     dataset: Dataset
+    starts: np.ndarray
     order: np.ndarray
     ends: np.ndarray
 
@@ -68,7 +84,7 @@ class Epoch:
         """
         place = np.searchsorted(self.ends, positions, side="right") - 1
         offset = positions - self.ends[place]
-        index = self.dataset.starts[self.order[place]] + offset
+        index = self.starts[self.order[place]] + offset
         tokens = self.dataset.tokens
         before = tokens[np.maximum(index - 1, 0)].astype(np.int64)
         begins = offset == 0
@@ -120,7 +136,7 @@ def prepare(
             np.save(file, np.cumsum([0, *lengths]))
         temporary.replace(starts_path)
     tokens = np.memmap(tokens_path, dtype=dtype, mode="r")
-    return Dataset(tokens, np.load(starts_path), tokenizer.bos_id)
+    return Dataset(tokens, np.load(starts_path), tokenizer.bos_id, tokenizer.eos_id)
 
 
 def concatenate(datasets: Sequence[Dataset], folder: Path, *, write: bool = True) -> Dataset:
@@ -136,8 +152,9 @@ def concatenate(datasets: Sequence[Dataset], folder: Path, *, write: bool = True
         unfinished.replace(path)
     offsets = np.cumsum([0, *(len(dataset) for dataset in datasets)])
     starts = [d.starts[:-1] + offset for d, offset in zip(datasets, offsets[:-1], strict=True)]
-    tokens = np.memmap(path, dtype=datasets[0].tokens.dtype, mode="r")
-    return Dataset(tokens, np.concatenate([*starts, offsets[-1:]]), datasets[0].bos_id)
+    first = datasets[0]
+    tokens = np.memmap(path, dtype=first.tokens.dtype, mode="r")
+    return Dataset(tokens, np.concatenate([*starts, offsets[-1:]]), first.bos_id, first.eos_id)
 
 
 def corpus_lines(paths: Sequence[Path], *, tokenised: bool) -> Iterator[str]:

@@ -104,6 +104,8 @@ class TrainingSettings:
         segment_length: Tokens that each stream reads in an optimizer step, T.
         state_reset: Chance that a stream forgets its state before a step, so that the network
             learns to begin with none.
+        lines_alone: Share of the documents, drawn anew in each epoch, whose lines are read each
+            alone, so that the network learns to begin in the midst of a text.
         softmax_samples: Words drawn for the softmax of a step, see `training.sampled_softmax`; 0
             computes it exactly.
         sampled_share: Share of all steps, from the first, in which words are drawn; the softmax of
@@ -126,6 +128,7 @@ class TrainingSettings:
     batch_size: int = 32
     segment_length: int = 64
     state_reset: float = 0.02
+    lines_alone: float = 0.0
     softmax_samples: int = 0
     sampled_share: float = 0.9
     validate_every: int = 500
@@ -141,6 +144,7 @@ class TrainingSettings:
         """Raise ValueError naming the first setting out of range."""
         positive(self, "epochs", "batch_size", "segment_length", "validate_every", "save_every")
         below_one(self, "state_reset")
+        share(self, "lines_alone")
         not_negative(self, "validate_tokens", "patience", "seed", "softmax_samples")
         share(self, "sampled_share")
         for name, times in self.repeats.items():

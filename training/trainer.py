@@ -319,7 +319,8 @@ class Trainer:
         settings = self.recipe.training
         epoch, place = divmod(self.progress.step, self.steps_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = epoch, self.dataset.epoch(settings.seed + epoch)
+            seed, alone = settings.seed + epoch, settings.lines_alone
+            self._epoch = epoch, self.dataset.epoch(seed, lines_alone=alone)
         if place == 0:
             self._carried = None
         stream = np.arange(settings.batch_size)[:, None] * (

@@ -1,3 +1,6 @@
+from collections import Counter
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,13 +8,13 @@ from hypothesis import strategies as st
 
 from training.dataset import Dataset, concatenate, prepare
 
-BOS = 99
+BOS, EOS = 99, 0
 documents = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=7), min_size=1, max_size=12)
 
 
 def _dataset(texts: list[list[int]]) -> Dataset:
     tokens = np.array([token for text in texts for token in text], dtype=np.uint16)
-    return Dataset(tokens, np.cumsum([0, *map(len, texts)]), BOS)
+    return Dataset(tokens, np.cumsum([0, *map(len, texts)]), BOS, EOS)
 
 
 @given(documents, st.integers(0, 5) | st.none())
@@ -26,6 +29,42 @@ def test_an_epoch_predicts_each_token_once_behind_the_one_before_it(texts, seed)
     # BOS is read at the beginning of a document, and there only.
     assert inputs.tolist() == [token for text in expected for token in [BOS, *text[:-1]]]
     assert begins.tolist() == (inputs == BOS).tolist()
+
+
+def _lines(text: list[int]) -> list[list[int]]:
+    """Return the lines of a document, each with its end."""
+    ends = [i + 1 for i, token in enumerate(text) if token == EOS]
+    return [text[a:b] for a, b in pairwise([0, *ends])]
+
+
+@given(documents, st.integers(0, 5), st.sampled_from([0.0, 0.5, 1.0]))
+@settings(deadline=None)
+def test_documents_taken_apart_begin_with_each_line(texts, seed, share):
+    texts = [[*text, EOS] for text in texts]
+    epoch = _dataset(texts).epoch(seed, lines_alone=share)
+    inputs, targets, begins = epoch.read(np.arange(sum(map(len, texts))))
+    assert inputs.tolist() == np.where(begins, BOS, np.roll(targets, 1)).tolist()
+    read = [part.tolist() for part in np.split(targets, np.flatnonzero(begins)[1:])]
+    whole = Counter(map(tuple, read))
+    apart = 0
+    for text in texts:
+        if whole[tuple(text)]:
+            whole[tuple(text)] -= 1
+        else:
+            apart += 1
+            whole.subtract(map(tuple, _lines(text)))
+    assert not any(whole.values())
+    if share == 0.0:
+        assert not apart
+    elif share == 1.0:
+        assert max(map(len, read)) == max(len(line) for text in texts for line in _lines(text))
+
+
+def test_what_is_taken_apart_is_drawn_anew_each_epoch_and_alike_for_a_seed():
+    dataset = _dataset([[1, EOS, 2, EOS]] * 200)
+    starts = [tuple(dataset.epoch(seed, lines_alone=0.3).starts) for seed in (1, 2, 1)]
+    assert starts[0] == starts[2] != starts[1]
+    assert all(240 < len(each) - 1 < 280 for each in starts)  # 200 and 30% of them
 
 
 @given(documents, st.integers(1, 4))

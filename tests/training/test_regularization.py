@@ -51,7 +51,7 @@ def test_penalties_are_the_papers_sums():
 
 def _trainer(folder, kind: str, **regularization) -> Trainer:
     tokens = np.random.default_rng(0).integers(VOCAB, size=4000).astype(np.uint16)
-    dataset = Dataset(tokens, np.array([0, 4000]), VOCAB)
+    dataset = Dataset(tokens, np.array([0, 4000]), VOCAB, eos_id=0)
     values = tiny_recipe(kind, dropout=0.0).to_values() | {"regularization": regularization}
     recipe = Recipe.from_values(values)
     torch.manual_seed(1)

@@ -20,7 +20,7 @@ VOCAB = 300
 def _trainer(folder, documents: list[int], *, kind: str = "lstm", **training) -> Trainer:
     """A trainer on documents of these lengths, in which no token comes twice."""
     starts = np.cumsum([0, *documents])
-    dataset = Dataset(np.arange(starts[-1], dtype=np.uint16), starts, VOCAB)
+    dataset = Dataset(np.arange(starts[-1], dtype=np.uint16), starts, VOCAB, eos_id=0)
     recipe = tiny_recipe(kind, batch_size=4, segment_length=8, **training)
     network = build_network(
         network_config({**recipe.network, "vocab_size": VOCAB, "num_ids": VOCAB + 1})
