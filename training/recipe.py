@@ -106,6 +106,8 @@ class TrainingSettings:
             learns to begin with none.
         lines_alone: Share of the documents, drawn anew in each epoch, whose lines are read each
             alone, so that the network learns to begin in the midst of a text.
+        base_share: Share of the base's weights in the checkpoint, see `training.start.keep`; needs
+            a base (``--from``).
         softmax_samples: Words drawn for the softmax of a step, see `training.sampled_softmax`; 0
             computes it exactly.
         sampled_share: Share of all steps, from the first, in which words are drawn; the softmax of
@@ -129,6 +131,7 @@ class TrainingSettings:
     segment_length: int = 64
     state_reset: float = 0.02
     lines_alone: float = 0.0
+    base_share: float = 0.0
     softmax_samples: int = 0
     sampled_share: float = 0.9
     validate_every: int = 500
@@ -143,7 +146,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         """Raise ValueError naming the first setting out of range."""
         positive(self, "epochs", "batch_size", "segment_length", "validate_every", "save_every")
-        below_one(self, "state_reset")
+        below_one(self, "state_reset", "base_share")
         share(self, "lines_alone")
         not_negative(self, "validate_tokens", "patience", "seed", "softmax_samples")
         share(self, "sampled_share")

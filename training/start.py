@@ -8,7 +8,7 @@ from typing import Any
 
 from models.checkpoint import load_checkpoint
 from models.language_model import LanguageModel
-from models.networks import network_config
+from models.networks import Network, network_config
 from training.files import write_text
 from training.recipe import Recipe
 
@@ -64,6 +64,21 @@ def note_of(base: LanguageModel) -> dict[str, Any]:
         "core_hours": None if None in hours else round(sum(hours), 4),
         **files,
     }
+
+
+def keep(network: Network, base: Network, share: float) -> None:
+    """Move a network's weights ``share`` of the way back to its base's, in place.
+
+    It forgets less of what the base knows than it loses of what it has learnt, since both lie in
+    one basin of the loss (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+    """
+    before = base.state_dict()
+    network.load_state_dict(
+        {
+            name: weights.lerp(before[name].to(weights), share)
+            for name, weights in network.state_dict().items()
+        }
+    )
 
 
 def hold_to_base(run: Path, note: Mapping[str, Any] | None, *, resume: bool) -> None:

@@ -24,7 +24,7 @@ from training.interrupt import StopRequest, TrainingStopped
 from training.journal import Journal, NoJournal
 from training.processes import joined_processes
 from training.recipe import Recipe
-from training.start import hold_to_base, load_base, note_of
+from training.start import hold_to_base, keep, load_base, note_of
 from training.trainer import Trainer
 
 
@@ -84,6 +84,8 @@ def train(
         raise ValueError(f"{out} is the checkpoint to begin with: write the new one elsewhere")
     base = load_base(start, recipe) if start else None
     note = note_of(base) if base else None
+    if recipe.training.base_share and not base:
+        raise ValueError("training.base_share needs a checkpoint to begin with: give --from")
     with joined_processes(torch_device) as processes:
         if not processes.main:
             console = Console(quiet=True)
@@ -134,6 +136,8 @@ def train(
                 raise TrainingStopped(trainer.progress.step, trainer.steps)
         processes.wait()  # for the best weights to be written
         trainer.load_best()
+        if base:
+            keep(trainer.network, base.network, recipe.training.base_share)
         details = _details(recipe, corpus, trainer, command, tokens=sum(map(len, parts)))
         if note:
             details["training"]["began_with"] = note
@@ -153,6 +157,7 @@ def _save(
     trainer.processes.wait()
     trainer.network.load_state_dict(load_checkpoint(out).network.state_dict())
     cost = {name: 100 * math.expm1(loss - before[name]) for name, loss in trainer.losses().items()}
+    details["training"]["validation_nats_per_token"] = sum(before.values()) / len(before)
     details["training"]["storage_cost_percent"] = {n: round(c, 4) for n, c in cost.items()}
     if trainer.processes.main:
         update_config(out, details=details)
@@ -193,8 +198,8 @@ def _check_run(recipe: Recipe, run: Path, *, resume: bool, write: bool = True) -
 
 
 _MAY_CHANGE = {
-    ("training", name)
-    for name in ["epochs", "sampled_share", "patience", "validate_every", "save_every", "storage"]
+    *(("training", name) for name in ("epochs", "sampled_share", "patience", "validate_every")),
+    *(("training", name) for name in ("save_every", "storage", "base_share")),
 }
 
 
@@ -276,6 +281,5 @@ def _details(
             "command": command,
             "precision": str(trainer.precision).removeprefix("torch."),
             "best_step": progress.best_step,
-            "validation_nats_per_token": progress.best_loss,
         },
     }

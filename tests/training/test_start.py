@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -104,6 +105,24 @@ def test_where_nothing_gets_better_the_weights_stay(tmp_path, checkpoint, corpus
     weights = [load_checkpoint(f).network.state_dict() for f in (start, tmp_path / "out")]
     for name, tensor in weights[0].items():
         assert tensor.equal(weights[1][name]), name
+
+
+def test_a_share_of_the_base_stays(tmp_path, checkpoint, corpus, other):
+    start = checkpoint[0]
+    alone = _recipe(start, epochs=1, storage="float32")
+    _train(alone, other, tmp_path, start=start)
+    weights = [load_checkpoint(f).network.state_dict() for f in (start, tmp_path / "out")]
+    losses = [load_checkpoint(tmp_path / "out").details["training"]["validation_nats_per_token"]]
+    mixed = _recipe(start, epochs=1, storage="float32", base_share=0.25)
+    _train(mixed, other, tmp_path, start=start, resume=True)
+    between = load_checkpoint(tmp_path / "out")
+    for name, tensor in between.network.state_dict().items():
+        expected = 0.25 * weights[0][name] + 0.75 * weights[1][name]
+        torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)
+    losses.append(between.details["training"]["validation_nats_per_token"])
+    assert losses[0] < losses[1]
+    with pytest.raises(ValueError, match="base_share needs a checkpoint"):
+        _train(mixed, other, tmp_path / "anew")
 
 
 def test_little_text_is_learnt_better_than_from_nothing(tmp_path, checkpoint, other):
