@@ -64,7 +64,8 @@ def draw_losses(log: Sequence[Mapping[str, Any]], path: Path) -> None:
     best = min(valid, key=lambda entry: entry["validation"])
     losses.axvline(best["step"], color=_BLACK, linestyle=":", linewidth=1.2, label="best step")
     losses.set_ylabel("loss, nats per token")
-    losses.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=9)
+    columns = 3 if len(names) <= 3 else 2
+    losses.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=9)
     losses.set_ylim(*_loss_range(loss, valid))
     rates.plot(steps, [entry["learning_rate"] for entry in train], color=_BLACK, linewidth=1.2)
     rates.set_ylabel("step size")
