@@ -69,8 +69,8 @@ def note_of(base: LanguageModel) -> dict[str, Any]:
 def keep(network: Network, base: Network, share: float) -> None:
     """Move a network's weights ``share`` of the way back to its base's, in place.
 
-    It forgets less of what the base knows than it loses of what it has learnt, since both lie in
-    one basin of the loss (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+    What the base knew comes back sooner than what was learnt is lost (Wortsman et al. 2022, "Robust
+    fine-tuning of zero-shot models").
     """
     before = base.state_dict()
     network.load_state_dict(
