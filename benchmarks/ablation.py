@@ -93,8 +93,6 @@ def table() -> str:
     """Return what is there so far, in Markdown, the most useful regulariser first."""
     whole = [found for name in WHOLE if (found := losses(name))]
     without = {name: found for name in WITHOUT if (found := losses(name))}
-    if not whole:
-        return "The unchanged recipe has not been run yet."
     mean = sum(valid for _, valid in whole) / len(whole)
     seeds = ", ".join(f"{math.exp(valid):.1f}" for _, valid in whole)
     training = sum(loss for loss, _ in whole) / len(whole)
@@ -147,7 +145,9 @@ def main() -> None:
     valid = arguments.corpus / "valid.txt"
     with ThreadPoolExecutor(arguments.processes) as pool:
         variants = {**WHOLE, **WITHOUT}.items()
-        list(pool.map(lambda variant: train(*variant, valid), variants))
+        list(pool.map(lambda variant: train(variant[0], variant[1], valid), variants))
+    if not any(map(losses, WHOLE)):
+        raise SystemExit("no run of the unchanged recipe has come to its end")
     text = table()
     (FOLDER / "ablation.md").write_text(text + "\n", encoding="utf-8")
     console.print(Markdown(text))

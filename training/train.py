@@ -162,8 +162,8 @@ def _save(
     if trainer.processes.main:
         update_config(out, details=details)
     console.print(
-        f"stored as {storage}, {(out / WEIGHTS).stat().st_size / 1e6:.2f} MB; perplexity "
-        + ", ".join(f"{percent:+.3f}% on {name}" for name, percent in cost.items()),
+        f"stored as {storage}, {(out / WEIGHTS).stat().st_size / 1e6:.2f} MB; perplexity per token "
+        + ", ".join(f"{math.exp(before[n]):.2f} ({c:+.3f}%) on {n}" for n, c in cost.items()),
         soft_wrap=True,
     )
 
