@@ -152,16 +152,15 @@ static inline int32_t nearest_whole(float x) {
     return q - 0x4b400000;
 }
 
-/* Turn a row of weights as its activations are turned, and divide by what the turns lengthen. */
-static void turn_weights(float *row, const float *signs, int inputs) {
-    int block = turned_together(inputs);
-    for (int i = 0; i < inputs; i++) row[i] *= signs[i] / (float)block;
+/* Transform a block of a row of weights as its activations are transformed. */
+static void transform_weights(float *row, const float *signs, int block) {
+    for (int i = 0; i < block; i++) row[i] *= signs[i];
     for (int distance = 1; distance < block; distance *= 2)
-        for (int i = 0; i < inputs; i++)
-            if (!(i & distance)) {
-                float a = row[i], b = row[i + distance];
-                row[i] = a + b;
-                row[i + distance] = a - b;
+        for (float *p = row; p < row + block; p += 2 * distance)
+            for (int i = 0; i < distance; i++) {
+                float a = p[i], b = p[distance + i];
+                p[i] = a + b;
+                p[distance + i] = a - b;
             }
 }
 
@@ -186,8 +185,9 @@ EXPORT void nextword_model_pack(
     matrix->totals = allocate(all * sizeof(int32_t));
     matrix->scales = allocate(all * sizeof(float));
     matrix->bias = allocate(all * sizeof(float));
-    matrix->signs = allocate((size_t)padded * sizeof(float));
-    for (int i = 0; i < padded; i++) matrix->signs[i] = turning_sign(i);
+    int block = turned_together(padded);
+    matrix->signs = allocate((size_t)2 * block * sizeof(float));
+    for (int i = 0; i < 2 * block; i++) matrix->signs[i] = turning_sign(i) / sqrtf((float)block);
     float *row = allocate((size_t)padded * sizeof(float));
     int8_t *bytes = allocate((size_t)padded);
     int64_t most = 1;
@@ -200,7 +200,9 @@ EXPORT void nextword_model_pack(
         } else if (source >= 0) {
             memcpy(row, weight + (size_t)source * columns, (size_t)inputs * sizeof(float));
         }
-        turn_weights(row, matrix->signs, padded);
+        transform_weights(row, matrix->signs, block);
+        if (block < padded)
+            transform_weights(row + padded - block, matrix->signs + block, block);
         float peaks[LANES] = {0}, peak = 0;
         for (int i = 0; i < padded; i += LANES)
             for (int j = 0; j < LANES; j++) {

@@ -23,7 +23,7 @@ typedef struct {
     int8_t *weights;      /* (panels, inputs / 4, PANEL, 4) */
     int32_t *totals;      /* (panels * PANEL): the sum of a row's weights */
     float *scales, *bias; /* (panels * PANEL) */
-    float *signs;         /* (inputs): of the turn */
+    float *signs;         /* (2, turned_together): of the turn, they keep lengths */
 } Matrix;
 
 enum { RNN, GRU, LSTM, TRANSFORMER };
@@ -122,8 +122,12 @@ static inline void insert_child(Children *c, int token, double log_prob) {
     c->ids[i] = token;
 }
 
-/* Inputs are turned in blocks of a power of two. */
-static inline int turned_together(int inputs) { return inputs & -inputs; }
+/* The inputs that are turned in one go: the largest power of two that is not more than all. */
+static inline int turned_together(int inputs) {
+    int block = 1;
+    while (2 * block <= inputs) block *= 2;
+    return block;
+}
 
 /* 1 or -1, as if by chance (the finaliser of a hash: Appleby 2011). */
 static inline float turning_sign(int i) {

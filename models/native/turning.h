@@ -4,6 +4,10 @@
  * largest is coarse for the rest. So every row is multiplied by an orthogonal matrix, signs and a
  * Walsh-Hadamard transform, which spreads the large units over all; the weights have been
  * multiplied by it too, so the products are what they were. The rounding's error halves.
+ *
+ * The transform is of a power of two: where there are more inputs than that, the first block of
+ * them is transformed and then the last one, each with signs of its own, since a transform of the
+ * same transform would undo it.
  */
 #ifndef NEXTWORD_TURNING_H
 #define NEXTWORD_TURNING_H
@@ -23,11 +27,10 @@ INLINE Floats exchanged(Floats x, int distance) {
 #endif
 }
 
-/* Write x (inputs) turned to y: lengths grow by the root of a block's. */
-static void turn(const float *x, const float *signs, int inputs, float *y) {
+/* Write x (block), times ``signs``, to y, and transform it there. */
+INLINE void transform(const float *x, const float *signs, int block, float *y) {
     const Ints lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    int block = turned_together(inputs);
-    for (int i = 0; i < inputs; i += LANES) {
+    for (int i = 0; i < block; i += LANES) {
         Floats v = load(x + i) * load(signs + i);
         for (int distance = 1; distance < LANES; distance *= 2) {
             Floats other = exchanged(v, distance);
@@ -38,7 +41,7 @@ static void turn(const float *x, const float *signs, int inputs, float *y) {
     }
     int distance = LANES;
     for (; 4 * distance <= block; distance *= 4) /* two distances in one go */
-        for (int start = 0; start < inputs; start += 4 * distance)
+        for (int start = 0; start < block; start += 4 * distance)
             for (int i = start; i < start + distance; i += LANES) {
                 float *p = y + i, *q = p + distance, *r = q + distance, *s = r + distance;
                 Floats a = load(p) + load(q), b = load(p) - load(q);
@@ -49,12 +52,21 @@ static void turn(const float *x, const float *signs, int inputs, float *y) {
                 store(s, b - d);
             }
     for (; distance < block; distance *= 2)
-        for (int start = 0; start < inputs; start += 2 * distance)
+        for (int start = 0; start < block; start += 2 * distance)
             for (int i = start; i < start + distance; i += LANES) {
                 Floats a = load(y + i), b = load(y + i + distance);
                 store(y + i, a + b);
                 store(y + i + distance, a - b);
             }
+}
+
+/* Write x (inputs) turned to y: its first block is transformed, then its last one, which overlap. */
+static void turn(const float *x, const float *signs, int inputs, float *y) {
+    int block = turned_together(inputs), rest = inputs - block;
+    transform(x, signs, block, y);
+    if (!rest) return;
+    memcpy(y + block, x + block, (size_t)rest * sizeof(float));
+    transform(y + rest, signs + block, block, y + rest);
 }
 
 #endif

@@ -18,12 +18,20 @@ def _signs(count: int) -> np.ndarray:
 
 
 def _turning(inputs: int) -> np.ndarray:
-    """Return the matrix (inputs, inputs) by which a row of activations is turned."""
-    block = inputs & -inputs
+    """Return the orthogonal matrix (inputs, inputs) by which a row of activations is turned."""
     walsh = np.ones((1, 1))
-    while len(walsh) < block:
+    while 2 * len(walsh) <= inputs:
         walsh = np.block([[walsh, walsh], [walsh, -walsh]])
-    return _signs(inputs)[:, None] * np.kron(np.eye(inputs // block), walsh)
+    block = len(walsh)
+    first, last = (
+        signs[:, None] * walsh / np.sqrt(block) for signs in np.split(_signs(2 * block), 2)
+    )
+    turning, then = np.eye(inputs), np.eye(inputs)
+    turning[:block, :block] = first
+    if block == inputs:
+        return turning
+    then[-block:, -block:] = last
+    return turning @ then
 
 
 class Product:
@@ -38,8 +46,7 @@ class Product:
         self.columns = columns
         self.inputs = -(-(columns.max() + 1) // LANES) * LANES
         self.turning = _turning(self.inputs)
-        self.weight = self._padded(weight) @ self.turning / (self.inputs & -self.inputs)
-        self.weight = self.weight.astype(np.float32)
+        self.weight = (self._padded(weight) @ self.turning).astype(np.float32)
         peaks = np.abs(self.weight).max(1, keepdims=True)
         self.bytes = np.rint(self.weight * (np.float32(127) / peaks)).astype(np.int64)
         self.scales = peaks[:, 0].astype(np.float64) / 127
