@@ -116,12 +116,13 @@ def _article(noun: str) -> str:
 def _corpora(details: Mapping[str, Any]) -> str:
     corpus = details.get("corpus", {})
     before = details.get("training", {}).get("began_with", {})
-    rows = [
-        f"| `{name}` | {use}{when} | {source_of(name).title} | {source_of(name).licence} |"
-        for files, when in ((before, ", before"), (corpus, ""))
-        for use in ("train", "valid")
-        for name in files.get(use, [])
-    ]
+    rows = []
+    for use in ("train", "valid"):
+        earlier, files = before.get(use, []), corpus.get(use, [])
+        for name in dict.fromkeys([*earlier, *files]):
+            when = "" if name not in earlier else ", also before" if name in files else ", before"
+            source = source_of(name)
+            rows.append(f"| `{name}` | {use}{when} | {source.title} | {source.licence} |")
     if not rows:
         return ""
     head = "## Data\n\n| file | use | what | licence |\n|---|---|---|---|\n"

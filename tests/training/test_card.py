@@ -76,6 +76,21 @@ def test_known_corpora_carry_their_licences(tmp_path, corpus):
         assert card.count(licence) == 1
 
 
+def test_a_file_of_the_run_and_of_its_base_is_named_once(folder):
+    model = load_checkpoint(folder)
+    model.details["training"]["began_with"] = {
+        "name": "base",
+        "weights": "0" * 64,
+        "core_hours": None,
+        "train": ["old/train", "notes/train"],
+    }
+    rows = [line.split(" | ") for line in card_text(model).splitlines() if "/train` |" in line]
+    assert [row[:2] for row in rows] == [
+        ["| `old/train`", "train, before"],
+        ["| `notes/train`", "train, also before"],
+    ]
+
+
 @pytest.mark.parametrize("kind", ["lstm", "transformer", "rnn"])
 @pytest.mark.parametrize("tokenizer", ["subword", "word", "wikitext"])
 def test_a_model_of_unknown_origin_has_a_card_too(tokenizers, kind, tokenizer):

@@ -241,8 +241,8 @@ def test_from_the_command_line_to_the_card(tmp_path, checkpoint, other):
     rows = [line.split(" | ")[:2] for line in card.splitlines() if line.startswith("| `")]
     assert rows == [
         ["| `notes/train`", "train, before"],
-        ["| `notes/valid`", "valid, before"],
         ["| `letters/train`", "train"],
+        ["| `notes/valid`", "valid, before"],
         ["| `letters/valid`", "valid"],
     ]
     assert f"--from {checkpoint[0].parent.name}/small" in card
