@@ -156,14 +156,15 @@ def _save(
         save_checkpoint(out, trainer.network.eval(), tokenizer, details=details, dtype=dtype)
     trainer.processes.wait()
     trainer.network.load_state_dict(load_checkpoint(out).network.state_dict())
-    cost = {name: 100 * math.expm1(loss - before[name]) for name, loss in trainer.losses().items()}
+    after = trainer.losses()
+    cost = {name: 100 * math.expm1(loss - before[name]) for name, loss in after.items()}
     details["training"]["validation_nats_per_token"] = sum(before.values()) / len(before)
     details["training"]["storage_cost_percent"] = {n: round(c, 4) for n, c in cost.items()}
     if trainer.processes.main:
         update_config(out, details=details)
     console.print(
         f"stored as {storage}, {(out / WEIGHTS).stat().st_size / 1e6:.2f} MB; perplexity per token "
-        + ", ".join(f"{math.exp(before[n]):.2f} ({c:+.3f}%) on {n}" for n, c in cost.items()),
+        + ", ".join(f"{math.exp(after[n]):.2f} ({c:+.3f}%) on {n}" for n, c in cost.items()),
         soft_wrap=True,
     )
 
