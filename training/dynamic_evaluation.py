@@ -46,7 +46,7 @@ class DynamicSettings:
         not_negative(self, "rate", "decay")
 
 
-RATES = (3e-5, 1e-4, 3e-4)
+RATES = (1e-4, 3e-4, 1e-3)
 DECAYS = (1e-3, 5e-3)
 
 
