@@ -45,11 +45,12 @@ DROPOUTS = {
         "regularization.temporal_activation=0",
     ),
 }
+ALL = "all of these"
 WITHOUT = {
     **DROPOUTS,
     "weight decay": ("optimizer.weight_decay=0",),
     "averaged weights": ("optimizer.average_decay=0",),
-    "all of these": (
+    ALL: (
         *(setting for settings in DROPOUTS.values() for setting in settings),
         "optimizer.weight_decay=0",
         "optimizer.average_decay=0",
@@ -108,12 +109,12 @@ def table() -> str:
 
 
 def draw(path: Path) -> None:
-    """Draw what perplexity gains by each regulariser, and the range of the seeds."""
+    """Draw what perplexity gains by each regulariser alone, and the range of the seeds."""
     from matplotlib.figure import Figure
 
     whole = [found[1] for name in WHOLE if (found := losses(name))]
     mean = sum(whole) / len(whole)
-    worth = {name: found[1] for name in WITHOUT if (found := losses(name))}
+    worth = {name: found[1] for name in WITHOUT if name != ALL and (found := losses(name))}
     names = sorted(worth, key=lambda name: worth[name])
     figure = Figure(figsize=(7.0, 3.6), dpi=120, layout="constrained")
     panel = figure.subplots()
