@@ -117,7 +117,7 @@ def assert_alike(found: object, shown: object) -> None:
         for pair in zip(found, shown, strict=True):
             assert_alike(*pair)
     elif isinstance(shown, float):
-        assert found == pytest.approx(shown, abs=5e-3)
+        assert found == pytest.approx(shown, abs=2e-3)
     else:
         assert found == shown
 
