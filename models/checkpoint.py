@@ -57,16 +57,17 @@ def save_checkpoint(
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = to_stored(network.state_dict(), dtype)
+    contents = safetensors.torch.save(weights)
     tokens = tokenizer.to_json().encode()
     (folder / CONFIG).unlink(missing_ok=True)
-    safetensors.torch.save_file(weights, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(contents)  # safetensors' own files only their owner may read
     (folder / TOKENIZER).write_bytes(tokens)
     config = {
         "format_version": FORMAT_VERSION if dtype == torch.int8 else 1,
         "network": asdict(network.config),
         "temperature": temperature,
         "checksums": {
-            WEIGHTS: _checksum((folder / WEIGHTS).read_bytes()),
+            WEIGHTS: _checksum(contents),
             TOKENIZER: _checksum(tokens),
         },
         "details": dict(details or {}),

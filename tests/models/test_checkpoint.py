@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import pytest
 import safetensors.torch
@@ -54,6 +55,21 @@ def test_a_folder_holds_no_more_than_it_says(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["format_version"] == 1
     assert config["network"]["kind"] == "lstm"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_who_may_read_a_folder_may_read_its_files(tmp_path, mask):
+    """A service under another user than the one that trained."""
+    model = model_of("lstm")
+    before = os.umask(mask)
+    try:
+        save_checkpoint(tmp_path, model.network, model.tokenizer)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(
+        ("config.json", "model.safetensors", "tokenizer.json"), 0o666 & ~mask
+    )
 
 
 @pytest.mark.parametrize("wanted", [0x0480, 0x4B50])
