@@ -195,17 +195,28 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the residual stream (B, T, D) and all keys and values (B, H, P + T, D / H)."""
         batch, time, width = x.shape
-        qkv = self.qkv(self.attention_norm(x)).view(batch, time, 3, self.num_heads, -1)
-        qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, B, H, T, D / H)
-        (q, k), v = rotate(qkv[:2], angles.to(qkv.dtype)), qkv[2]
+        qk, v = self.heads(self.attention_norm(x))
+        q, k = rotate(qk, angles.to(qk.dtype))
         if past is not None:
             k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
         attended = attend(q, k, v, mask, rates.attention)  # (B, H, T, D / H)
         attended = attended.transpose(1, 2).reshape(batch, time, width)
         x = x + drop(self.attention_output(attended), rates.hidden)
-        gate, up = self.feedforward_input(self.feedforward_norm(x)).chunk(2, dim=-1)
-        x = x + drop(self.feedforward_output(F.silu(gate) * up), rates.hidden)
+        x = x + drop(self.feedforward(self.feedforward_norm(x)), rates.hidden)
         return x, k, v
+
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return queries and keys (2, B, H, T, D / H), and values (B, H, T, D / H), of ``x``."""
+        batch, time, _ = x.shape
+        qkv = self.qkv(x).view(batch, time, 3, self.num_heads, -1)
+        qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, B, H, T, D / H)
+        return qkv[:2], qkv[2]
+
+    def feedforward(self, x: Tensor) -> Tensor:
+        """Return SwiGLU (B, T, D) of ``x`` (Shazeer 2020, eq. 6)."""
+        gate, up = self.feedforward_input(x).chunk(2, dim=-1)
+        output: Tensor = self.feedforward_output(F.silu(gate) * up)
+        return output
 
 
 class Transformer(Network):
