@@ -1,0 +1,421 @@
+"""What the choices behind the recipes are worth: small networks, one choice changed at a time.
+
+::
+
+    python -m benchmarks.choices PATH --picture docs/choices.png
+
+PATH holds the folders ``dialogue``, ``sentences`` and ``wikitext-2``. All runs cost equally many
+multiplications, so that a network of larger vocabulary reads less text; the step size goes through
+its whole course in each. Perplexities are per white-space word, of `training.evaluate`, so that
+vocabularies can be compared; words that a vocabulary of whole words lacks are spelled out by a
+model of bytes, as `training.ngram_evaluation` does. Other seeds of the unchanged networks tell how
+much of a difference is chance.
+
+A run takes a core some ten minutes. Results stay in ``runs/choices``: a second call goes on with
+what is missing, and a last one only reports.
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.kneser_ney import estimate, write_arpa
+from models.language_model import LanguageModel
+from models.networks import Network, build_network, network_config, transformer
+from models.tokenizers import Tokenizer, train_tokenizer
+from training.allocator import restart_tuned
+from training.corpora import read_documents
+from training.dataset import concatenate, corpus_lines, prepare
+from training.evaluate import evaluate
+from training.journal import Journal
+from training.ngram import BOS, END, UNK, NGram
+from training.recipe import Recipe, load_recipe
+from training.trainer import Trainer
+
+FOLDER = Path("runs/choices")
+SOURCES = ("dialogue", "sentences", "wikitext-2")
+MULTIPLICATIONS = 7e12  # of the weights, forward, in a whole run
+_VALID_PARTS = {"dialogue": 4}  # one document in so many is read for validation
+_SETTINGS = (
+    "network.embedding_size=160",
+    "network.dropout=0",
+    "optimizer.warmup_steps=100",
+    "optimizer.decay_share=0.4",
+    "training.batch_size=32",
+    "training.validate_every=1000000",
+    "training.validate_tokens=2000",
+)
+_TRANSFORMER = (
+    "network.num_layers=4",
+    "network.num_heads=5",
+    "network.feedforward_size=320",
+)
+_LSTM = ("network.hidden_size=256",)
+_OFTEN = (*_LSTM, "network.dropout=0.3")
+_SAMPLED = ("training.softmax_samples=1024",)
+
+
+class SquaredRelu(transformer.Block):
+    """A block whose feed-forward layer squares what is positive (So et al. 2021).
+
+    It has as many weights as the other.
+    """
+
+    def __init__(self, config: transformer.TransformerConfig) -> None:
+        """Build the layers with fresh weights."""
+        super().__init__(config)
+        width, inner = config.embedding_size, config.feedforward_size * 3 // 2
+        self.feedforward_input = nn.Linear(width, inner, bias=False)
+        self.feedforward_output = nn.Linear(inner, width, bias=False)
+
+    def feedforward(self, x: Tensor) -> Tensor:
+        """Return the layer's output (B, T, D)."""
+        output: Tensor = self.feedforward_output(F.relu(self.feedforward_input(x)).square())
+        return output
+
+
+class NormalisedHeads(transformer.Block):
+    """A block whose queries and keys are normalised head by head (Henry et al. 2020)."""
+
+    def __init__(self, config: transformer.TransformerConfig) -> None:
+        """Build the layers with fresh weights."""
+        super().__init__(config)
+        self.head_norm = nn.RMSNorm(config.embedding_size // config.num_heads)
+
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return queries and keys of one mean square each, and values."""
+        qk, v = super().heads(x)
+        return self.head_norm(qk), v
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network, and how it is trained.
+
+    Attributes:
+        group: Whom it is compared with.
+        recipe: By name.
+        settings: Behind the recipe's, as ``nextword train`` takes them.
+        part: One document in so many is read, as many times oftener.
+        block: Of the Transformer.
+        capitals: They are written as marks of their own, see `mark_capitals`.
+    """
+
+    group: str
+    recipe: str
+    settings: tuple[str, ...]
+    part: int = 1
+    block: type[transformer.Block] = transformer.Block
+    capitals: bool = False
+
+    def change(self, *settings: str) -> "Variant":
+        """Return it with settings behind its own."""
+        return replace(self, settings=(*self.settings, *settings))
+
+    def load(self) -> Recipe:
+        """Return the recipe, but for the time that it trains."""
+        return load_recipe(self.recipe, (*_SETTINGS, *self.settings))
+
+
+_T = Variant("Transformer", "everyday-transformer", _TRANSFORMER)
+_L = Variant("LSTM", "everyday-lstm", _LSTM)
+_O = Variant("LSTM, a 16th of the text", "everyday-lstm", _OFTEN, part=16)
+SEEDS = {
+    f"{base.group}, seed {seed}": base.change(f"training.seed={seed}")
+    for base, seeds in ((_T, (1, 2, 3)), (_L, (1, 2)), (_O, (1, 2)))
+    for seed in seeds
+}
+CHANGED = {
+    "sampled softmax": _T.change(*_SAMPLED),
+    "16,384 pieces": _T.change("tokenizer.vocab_size=16384"),
+    "32,768 pieces": _T.change("tokenizer.vocab_size=32768"),
+    "32,768 pieces, sampled": _T.change("tokenizer.vocab_size=32768", *_SAMPLED),
+    "32,768 whole words": _T.change("tokenizer.kind=word", "tokenizer.vocab_size=32768"),
+    "32,768 whole words, sampled": _T.change(
+        "tokenizer.kind=word", "tokenizer.vocab_size=32768", *_SAMPLED
+    ),
+    "capitals as marks": replace(_T, capitals=True),
+    "2 layers": _T.change("network.num_layers=2", "network.feedforward_size=848"),
+    "6 layers": _T.change("network.num_layers=6", "network.feedforward_size=144"),
+    "queries and keys normalised": replace(_T, block=NormalisedHeads),
+    "squared ReLU": replace(_T, block=SquaredRelu),
+    "1 layer": _L.change("network.num_layers=1", "network.hidden_size=408"),
+    "3 layers": _L.change("network.num_layers=3", "network.hidden_size=204"),
+    "a fifth of the recurrent weights dropped": _O.change("regularization.weight_drop=0.2"),
+    "half of the recurrent weights dropped": _O.change("regularization.weight_drop=0.5"),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a variant.
+
+    Attributes:
+        weights: Of the network.
+        tokens: Read in training.
+        readings: Of its text.
+        seconds: Of training, processor time.
+        perplexities: Per white-space word, by source.
+    """
+
+    weights: int
+    tokens: int
+    readings: float
+    seconds: float
+    perplexities: dict[str, float]
+
+
+def mark_capitals(line: str) -> str:
+    """Write a word's first capital as a mark before the small letter, capitals only as another."""
+    return re.sub(r"[^\W\d_]+", lambda match: _marked(match[0]), line)
+
+
+def _marked(word: str) -> str:
+    small = word.lower()
+    if small != word and small[:1].upper() + small[1:] == word:
+        return "⇧" + small
+    return "⇪" + small if small != word and small.upper() == word else word
+
+
+def write_texts(corpus: Path, folder: Path, part: int, change: Callable[[str], str]) -> None:
+    """Write one training document in ``part``, and the validation text, a blank line between."""
+    for source in SOURCES:
+        for split, every in (("train", part), ("valid", _VALID_PARTS.get(source, 1))):
+            path = folder / source / f"{split}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("w", encoding="utf-8") as file:
+                for i, document in enumerate(read_documents(corpus / source / f"{split}.txt")):
+                    if i % every == 0:
+                        file.writelines(change(line) + "\n" for line in document)
+                        file.write("\n")
+
+
+def multiplications(network: Network, recipe: Recipe) -> int:
+    """Return multiplications a token, forward: of all weights, and of attention."""
+    layers = [p.numel() for n, p in network.named_parameters() if p.dim() == 2]
+    layers.remove(network.embedding.weight.numel())
+    training = recipe.training
+    output = network.output_weight.numel()
+    if training.softmax_samples:
+        sampled = training.softmax_samples * network.output_weight.size(1)
+        output = round(output + training.sampled_share * (sampled - output))
+    seen = (network.context_length or 1) - 1 + training.segment_length
+    attention = 2 * seen * network.output_weight.size(1) * recipe.network["num_layers"]
+    return sum(layers) + output + (attention if network.context_length else 0)
+
+
+def run(name: str, corpus: Path) -> None:
+    """Train and measure a variant."""
+    torch.set_num_threads(1)
+    variant = {**SEEDS, **CHANGED}[name]
+    folder = _folder(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_texts(corpus, folder, variant.part, mark_capitals if variant.capitals else str)
+    recipe = variant.load()
+    train = [folder / source / "train.txt" for source in SOURCES]
+    tokenizer = train_tokenizer(
+        recipe.tokenizer.kind,
+        corpus_lines(train, tokenised=False),
+        vocab_size=recipe.tokenizer.vocab_size,
+    )
+    dataset = concatenate([prepare(path, tokenizer, folder) for path in train], folder)
+    valid = {"valid": prepare(folder / "sentences/valid.txt", tokenizer, folder)}
+    torch.manual_seed(recipe.training.seed)
+    transformer.Block = variant.block  # type: ignore[misc]
+    sizes = {"vocab_size": tokenizer.vocab_size, "num_ids": tokenizer.num_ids}
+    network = build_network(network_config({**recipe.network, **sizes}))
+    tokens = MULTIPLICATIONS / multiplications(network, recipe)
+    timed = replace(recipe, training=replace(recipe.training, epochs=tokens / len(dataset)))
+    trainer = Trainer(network, timed, dataset, valid, folder)
+    began = time.process_time()
+    quiet = Console(quiet=True)
+    with Journal(folder, steps=trainer.steps, done=0, console=quiet) as journal:
+        trainer.run(journal)
+    seconds = time.process_time() - began
+    trainer.load_best()
+    model = LanguageModel(name, network.eval(), tokenizer)
+    perplexities = {}
+    for source in SOURCES:
+        found = evaluate(model, folder / source / "valid.txt", sample=0)
+        nats = 0.0
+        if tokenizer.unk_id is not None:
+            nats = spelling_nats(tokenizer, train, folder / source / "valid.txt", folder)
+        per_word = found.metrics["perplexity_per_word"].value
+        assert per_word is not None
+        perplexities[source] = per_word * math.exp(nats / found.text["words"])
+    read = trainer.steps * recipe.training.batch_size * recipe.training.segment_length
+    weights = sum(p.numel() for p in network.parameters())
+    result = Result(weights, read, read / len(dataset), seconds, perplexities)
+    (folder / "result.json").write_text(json.dumps(asdict(result)), encoding="utf-8")
+
+
+def spelling_nats(tokenizer: Tokenizer, train: Sequence[Path], text: Path, folder: Path) -> float:
+    """Return what it costs to spell the unknown words of a text, nats.
+
+    The speller has read those of the training text, each once.
+    """
+    end, begin = 256, 258  # between them <unk>, which never occurs
+    words = sorted(set(unknown_words(tokenizer, train))) or [""]
+    spelled = [np.array([begin, *word.encode(), end]) for word in words]
+    names = [*(f"{byte:02x}" for byte in range(256)), END, UNK, BOS]
+    write_arpa(estimate(spelled, bos=begin), names, folder / "spelling.arpa")
+    speller = NGram(folder / "spelling.arpa")
+    return -sum(
+        float(speller.log_probs(np.array([begin, *word.encode(), end])).sum())
+        for word in unknown_words(tokenizer, [text])
+    )
+
+
+def unknown_words(tokenizer: Tokenizer, paths: Sequence[Path]) -> Iterator[str]:
+    """Yield the words of some texts that a tokenizer does not know, as often as they occur."""
+    lines = [*corpus_lines(paths, tokenised=False)]
+    for line, ids in zip(lines, tokenizer.encode_lines(lines), strict=True):
+        if tokenizer.unk_id in ids:
+            encoding = tokenizer.encode(line)
+            for word in encoding.words:
+                if encoding.token_ids[word.first] == tokenizer.unk_id:
+                    yield line[word.start : word.end]
+
+
+def results(names: Mapping[str, Variant]) -> dict[str, Result]:
+    """Return what is there so far."""
+    paths = {name: _folder(name) / "result.json" for name in names}
+    return {
+        name: Result(**json.loads(path.read_text(encoding="utf-8")))
+        for name, path in paths.items()
+        if path.exists()
+    }
+
+
+def table() -> str:
+    """Return what is there so far, in Markdown; differences are of the mean log-perplexity."""
+    rows = []
+    for group in dict.fromkeys(variant.group for variant in SEEDS.values()):
+        seeds, changed = (
+            results({name: variant for name, variant in names.items() if variant.group == group})
+            for names in (SEEDS, CHANGED)
+        )
+        if not seeds:
+            continue
+        rows += [_row(name, result, differences(result, seeds)) for name, result in seeds.items()]
+        rows += [_row(name, result, differences(result, seeds)) for name, result in changed.items()]
+    return "\n".join(
+        [
+            "| | million weights | million tokens | readings | minutes | "
+            + " | ".join(SOURCES)
+            + " | difference |",
+            "|---" + "|---:" * (5 + len(SOURCES)) + "|",
+            *rows,
+        ]
+    )
+
+
+def differences(result: Result, seeds: Mapping[str, Result]) -> dict[str, float]:
+    """Return how far the log-perplexity of each source lies from the mean of the seeds."""
+    return {
+        source: math.log(result.perplexities[source])
+        - statistics.mean(math.log(seed.perplexities[source]) for seed in seeds.values())
+        for source in SOURCES
+    }
+
+
+def _row(name: str, result: Result, difference: Mapping[str, float]) -> str:
+    figures = [f"{result.weights / 1e6:.1f}", f"{result.tokens / 1e6:.1f}"]
+    figures += [f"{result.readings:.2f}", f"{result.seconds / 60:.1f}"]
+    figures += [f"{result.perplexities[source]:.0f}" for source in SOURCES]
+    figures.append(f"{math.expm1(statistics.mean(difference.values())):+.1%}")
+    return f"| {name} | " + " | ".join(figures) + " |"
+
+
+def draw(path: Path) -> None:
+    """Draw each variant's difference by source, and the range of the seeds as a band."""
+    from matplotlib.figure import Figure
+
+    colours = dict(zip(SOURCES, ("#0072B2", "#D55E00", "#009E73"), strict=True))
+    figure = Figure(figsize=(8.0, 5.6), dpi=120, layout="constrained")
+    groups = {
+        group: {name: variant for name, variant in CHANGED.items() if variant.group == group}
+        for group in dict.fromkeys(variant.group for variant in SEEDS.values())
+    }
+    heights = [1 + len(names) for names in groups.values()]
+    panels = figure.subplots(len(groups), 1, sharex=True, height_ratios=heights)
+    for panel, (group, names) in zip(panels, groups.items(), strict=True):
+        seeds = results({name: v for name, v in SEEDS.items() if v.group == group})
+        found = [*results(names).items()][::-1]
+        for source in SOURCES:
+            chance = [100 * math.expm1(differences(s, seeds)[source]) for s in seeds.values()]
+            if chance:
+                panel.axvspan(min(chance), max(chance), color=colours[source], alpha=0.15, lw=0)
+            panel.plot(
+                [100 * math.expm1(differences(result, seeds)[source]) for _, result in found],
+                [name for name, _ in found],
+                "o",
+                color=colours[source],
+                label=source,
+            )
+        panel.axvline(0, color="#777777", linewidth=0.8)
+        panel.set_title(group, fontsize=9, loc="left")
+        panel.margins(y=0.5 / max(1, len(found)))
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[-1].set_xlabel("perplexity per word, % more than unchanged; bands: by seed alone")
+    panels[0].legend(frameon=False)
+    figure.savefig(path)
+
+
+def _folder(name: str) -> Path:
+    return FOLDER / name.replace(" ", "-").replace(",", "")
+
+
+def main() -> None:
+    """Run what is missing, as many at a time as asked for, and report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("corpus", type=Path, help="folder of " + ", ".join(SOURCES))
+    parser.add_argument("--processes", type=int, default=2, help="runs side by side")
+    parser.add_argument("--picture", type=Path, help="where to draw the table, a PNG")
+    arguments = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    variants = {**SEEDS, **CHANGED}
+    missing = [name for name in variants if name not in results(variants)]
+    columns = "{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with (
+        Progress(*columns, console=console) as bar,
+        ProcessPoolExecutor(
+            arguments.processes, mp_context=get_context("spawn"), max_tasks_per_child=1
+        ) as pool,
+    ):
+        task = bar.add_task("runs", total=len(variants), completed=len(variants) - len(missing))
+        running = {pool.submit(run, name, arguments.corpus): name for name in missing}
+        for done in as_completed(running):
+            done.result()
+            console.print(f"{running[done]}: done")
+            bar.advance(task)
+    text = table()
+    (FOLDER / "choices.md").write_text(text + "\n", encoding="utf-8")
+    console.print(Markdown(text))
+    if arguments.picture:
+        draw(arguments.picture)
+
+
+if __name__ == "__main__":
+    restart_tuned(os.environ, sys.orig_argv)
+    main()

@@ -1,0 +1,144 @@
+import json
+import math
+import re
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import choices
+from models.networks import build_network, network_config, transformer
+from models.tokenizers import train_tokenizer
+
+VARIANTS = {**choices.SEEDS, **choices.CHANGED}
+SIZES = {"vocab_size": 50, "num_ids": 51}
+
+
+def unmarked(line):
+    line = re.sub(r"⇪([^\W\d_]+)", lambda match: match[1].upper(), line)
+    return re.sub(r"⇧(\w)", lambda match: match[1].upper(), line)
+
+
+def build(variant, monkeypatch):
+    monkeypatch.setattr(transformer, "Block", variant.block)
+    recipe = variant.load()
+    return recipe, build_network(network_config({**recipe.network, **SIZES}))
+
+
+def test_capitals_are_marked_before_the_small_letters():
+    marked = choices.mark_capitals("I don't. (NASA) McAfee, He's eBay 3D Ünal")
+    assert marked == "⇧i don't. (⇪nasa) McAfee, ⇧he's eBay 3⇧d ⇧ünal"
+
+
+@given(st.text(st.sampled_from("aBcD Éß'(.1iIİŉ")))
+def test_marked_capitals_can_be_restored(line):
+    assert unmarked(choices.mark_capitals(line)) == line
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_each_variant_has_about_as_many_weights_between_the_layers(name, monkeypatch):
+    variant = VARIANTS[name]
+    unchanged = next(seed for seed in choices.SEEDS.values() if seed.group == variant.group)
+    body = []
+    for one in (variant, unchanged):
+        _, network = build(one, monkeypatch)
+        shared = network.embedding.weight.numel()
+        body.append(sum(p.numel() for p in network.parameters()) - shared)
+    assert body[0] == pytest.approx(body[1], rel=0.03)
+
+
+def test_multiplications_are_those_of_the_products(monkeypatch):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    for name in ("Transformer, seed 1", "squared ReLU", "queries and keys normalised"):
+        recipe, network = build(VARIANTS[name], monkeypatch)
+        length = recipe.training.segment_length
+        past = network.context_length - 1
+        _, state = network(torch.zeros(2, past, dtype=torch.int64))
+        with FlopCounterMode(display=False) as counter:
+            network(torch.zeros(2, length, dtype=torch.int64), state)
+        counted = counter.get_total_flops() / 2 / 2 / length
+        assert choices.multiplications(network, recipe) == pytest.approx(counted)
+
+
+def test_normalised_heads_have_a_mean_square_of_one(monkeypatch):
+    _, network = build(VARIANTS["queries and keys normalised"], monkeypatch)
+    qk, v = network.blocks[0].heads(torch.randn(2, 3, 160))
+    plain = transformer.Block.heads(network.blocks[0], torch.randn(2, 3, 160))
+    assert qk.shape == plain[0].shape
+    torch.testing.assert_close(qk.square().mean(-1), torch.ones(2, 2, 5, 3), rtol=0, atol=1e-3)
+    assert v.shape == plain[1].shape
+
+
+def test_a_spelled_word_costs_what_its_bytes_do(tmp_path):
+    train, valid = tmp_path / "train.txt", tmp_path / "valid.txt"
+    train.write_text("the cat sat\nthe cat sat\nthe dag sot\n")
+    valid.write_text("the dog sat\nthe cat dot\n")
+    tokenizer = train_tokenizer("word", ["the cat sat"] * 2, vocab_size=6)
+    assert [*choices.unknown_words(tokenizer, [valid])] == ["dog", "dot"]
+    nats = choices.spelling_nats(tokenizer, [train], valid, tmp_path)
+    speller = choices.NGram(tmp_path / "spelling.arpa")
+    by_hand = 0.0
+    for word in (b"dog", b"dot"):
+        ids = np.array([258, *word, 256])
+        by_hand -= math.fsum(speller.log_probs(ids)[1:])
+    assert nats == pytest.approx(by_hand)
+    assert nats > 0
+    (known := tmp_path / "known.txt").write_text("the cat\n")
+    assert choices.spelling_nats(tokenizer, [train], known, tmp_path) == 0
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    for source in choices.SOURCES:
+        (tmp_path / source).mkdir()
+        for split, lines in (("train", 200), ("valid", 20)):
+            words = np.random.default_rng(lines).integers(0, 9, (lines, 6))
+            text = "\n\n".join(" ".join(f"Word{w}" for w in line) for line in words.tolist())
+            (tmp_path / source / f"{split}.txt").write_text(text + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["squared ReLU", "32,768 whole words", "capitals as marks"])
+def test_a_run_leaves_a_result(name, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(choices, "FOLDER", tmp_path / "runs")
+    monkeypatch.setattr(transformer, "Block", transformer.Block)  # `run` changes it
+    monkeypatch.setattr(choices, "MULTIPLICATIONS", 5e10)
+    settings = (*choices._SETTINGS, "optimizer.warmup_steps=2", "optimizer.average_decay=0.5")
+    monkeypatch.setattr(choices, "_SETTINGS", settings)
+    monkeypatch.setattr(choices, "_VALID_PARTS", {"dialogue": 2})
+    threads = torch.get_num_threads()
+    try:
+        choices.run(name, corpus)
+    finally:
+        torch.set_num_threads(threads)
+    (result,) = choices.results(choices.CHANGED).values()
+    assert result.tokens % (32 * 64) == 0
+    words = 9
+    assert all(words < found < 1000 for found in result.perplexities.values())
+    written = (tmp_path / "runs" / choices._folder(name).name / "dialogue/valid.txt").read_text()
+    assert written.count("\n\n") == 10
+
+
+def test_the_table_and_the_picture_tell_the_differences(tmp_path, monkeypatch):
+    monkeypatch.setattr(choices, "FOLDER", tmp_path)
+    for name, perplexities in (
+        ("LSTM, seed 1", (100, 200, 300)),
+        ("LSTM, seed 2", (121, 200, 300)),
+        ("3 layers", (220, 200, 300)),
+    ):
+        named = dict(zip(choices.SOURCES, perplexities, strict=True))
+        result = choices.Result(2_300_000, 5_000_000, 0.5, 90.0, named)
+        choices._folder(name).mkdir()
+        (choices._folder(name) / "result.json").write_text(json.dumps(asdict(result)))
+    change = 2 ** (1 / 3) - 1
+    assert choices.table().splitlines()[2:] == [
+        "| LSTM, seed 1 | 2.3 | 5.0 | 0.50 | 1.5 | 100 | 200 | 300 | -3.1% |",
+        "| LSTM, seed 2 | 2.3 | 5.0 | 0.50 | 1.5 | 121 | 200 | 300 | +3.2% |",
+        f"| 3 layers | 2.3 | 5.0 | 0.50 | 1.5 | 220 | 200 | 300 | {change:+.1%} |",
+    ]
+    choices.draw(tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
