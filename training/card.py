@@ -12,6 +12,7 @@ from models.checkpoint import CARD, WEIGHTS
 from models.language_model import LanguageModel
 from training.files import write_text
 from training.known_corpora import source_of
+from training.metrics import definition_of_all
 
 LOSS_PICTURE, RELIABILITY_PICTURE = "loss.png", "reliability.png"
 
@@ -199,7 +200,12 @@ def _metrics(evaluations: Sequence[Mapping[str, Any]], picture: bool) -> str:
         ]
         rows.append(f"| {metric_title(name)} | " + " | ".join(values) + " |")
     definitions = {
-        name: metric["definition"] for e in evaluations for name, metric in e["metrics"].items()
+        name: definition_of_all(
+            (e["data"], e["metrics"][name]["definition"])
+            for e in evaluations
+            if name in e["metrics"]
+        )
+        for name in names
     }
     text = "## Metrics\n\n" + "\n".join(rows) + "\n\n± is half a 95% interval of a sample "
     text += f"({_sample_sizes(evaluations)}), by bootstrap.{_temperature(evaluations)}"

@@ -14,6 +14,7 @@ from models.forward import Forward
 from models.language_model import LanguageModel
 from training.card import format_metric
 from training.evaluate import Evaluation
+from training.metrics import definition_of_all
 
 COLUMNS = {
     "perplexity_per_word": "perplexity per word",
@@ -94,12 +95,12 @@ def markdown(entries: Sequence[Entry]) -> str:
             if remark := entry.evaluations[file].text.get("unknown_words"):
                 remarks.append(f"{entry.name}: {remark}.")
         parts.append(f"### `{evaluation.data}`\n\n{' '.join(remarks)}\n\n{table}")
-    meanings: dict[str, str] = {}
-    for entry in entries:
-        for evaluation in entry.evaluations:
-            for name, metric in evaluation.metrics.items():
-                meanings.setdefault(name, metric.definition)
-    told = [f"- **{title}**: {meanings[n]}." for n, title in COLUMNS.items() if n in meanings]
+    told = []
+    for name, title in COLUMNS.items():
+        measured = [e for entry in entries for e in entry.evaluations if name in e.metrics]
+        if measured:
+            meaning = definition_of_all((e.data, e.metrics[name].definition) for e in measured)
+            told.append(f"- **{title}**: {meaning}.")
     told.append("- **MB**: weights, configuration and tokenizer; of an n-gram model its ARPA file.")
     told.append("- **ms a step**: to read a token and predict the next, median, one thread.")
     return "\n\n".join([*parts, "What the figures mean:", "\n".join(told)]) + "\n"

@@ -1,6 +1,9 @@
 """A metric: a number that says what it is, over how much text, and how sure it is."""
 
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,35 @@ class Metric:
     def to_values(self) -> dict[str, Any]:
         """Return plain values, as JSON holds them."""
         return asdict(self)
+
+
+def definition_of_all(definitions: Iterable[tuple[str, str]]) -> str:
+    """Return one definition for all files.
+
+    Where they differ, each wording is followed by the files that it holds for, in brackets.
+
+    Args:
+        definitions: A file's name and the metric's definition there, for each file.
+    """
+    files: dict[str, list[str]] = {}
+    for name, definition in definitions:
+        files.setdefault(definition, []).append(f"`{name}`")
+    if len(files) == 1:
+        return next(iter(files))
+    wordings = [re.split(r"([,;:]? )", definition) for definition in files]
+    before = _common_beginning(wordings)
+    after = _common_beginning([words[len(before) :][::-1] for words in wordings])[::-1]
+    told = [
+        "".join(words[len(before) : len(words) - len(after)])
+        + f" ({', '.join(dict.fromkeys(names))})"
+        for words, names in zip(wordings, files.values(), strict=True)
+    ]
+    return "".join([*before, ", ".join(told), *after])
+
+
+def _common_beginning(lists: Sequence[Sequence[str]]) -> list[str]:
+    together = takewhile(lambda words: len(set(words)) == 1, zip(*lists, strict=False))
+    return [words[0] for words in together]
 
 
 def whole(total: float, count: int, definition: str) -> Metric:

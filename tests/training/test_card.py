@@ -7,6 +7,7 @@ from models.checkpoint import load_checkpoint
 from tests.training.conftest import random_model, tiny_recipe
 from training.card import card_text, format_metric
 from training.evaluate import evaluate
+from training.metrics import definition_of_all
 from training.report import write_report
 from training.train import Corpus, train
 
@@ -110,6 +111,41 @@ def test_a_model_of_unknown_origin_has_a_card_too(tokenizers, kind, tokenizer):
 )
 def test_figures_are_written_with_the_digits_they_deserve(name, metric, text):
     assert format_metric(name, metric) == text
+
+
+def test_what_differs_between_files_is_told_of_each(folder):
+    model = load_checkpoint(folder)
+    shares = {"a/valid": "52.8%", "b/valid": "48.7%", "c/valid": "52.8%"}
+    told = "share of lines: by frequency alone, {}; sampled lines"
+    model.details["metrics"] = [
+        {
+            "data": data,
+            "text": dict.fromkeys(("read", "lines", "words", "characters", "tokens", "unknown"), 0),
+            "metrics": {
+                "word_choice_accuracy": {"value": 0.9, "definition": told.format(share)},
+                "perplexity_per_word": {"value": 9.0, "definition": "exp(nats / words)"},
+            },
+        }
+        for data, share in shares.items()
+    ]
+    lines = card_text(model).splitlines()
+    each = told.format("52.8% (`a/valid`, `c/valid`), 48.7% (`b/valid`)")
+    assert f"- **word told from one as frequent**: {each}." in lines
+    assert "- **perplexity per word**: exp(nats / words)." in lines
+
+
+@pytest.mark.parametrize(
+    ("definitions", "told"),
+    [
+        (["mean; 9 lines", "mean; 10 lines"], "mean; 9 (`0`), 10 (`1`) lines"),
+        (["mean; 1,009 lines", "mean; 1,009 lines"], "mean; 1,009 lines"),
+        (["a", "b"], "a (`0`), b (`1`)"),
+        (["share of one", "share of all", "share of one"], "share of one (`0`, `2`), all (`1`)"),
+    ],
+)
+def test_one_definition_is_made_of_those_of_all_files(definitions, told):
+    named = [(str(i), definition) for i, definition in enumerate(definitions)]
+    assert definition_of_all(named) == told
 
 
 def test_metrics_survive_json(folder, corpus):

@@ -11,9 +11,11 @@ from app.cli import app
 from benchmarks.kneser_ney import write_models
 from models.checkpoint import load_checkpoint
 from tests.training.grammar import text, write
+from training.calibration import Reliability
 from training.card import format_metric
-from training.compare import COLUMNS
-from training.evaluate import evaluate
+from training.compare import COLUMNS, Entry, markdown
+from training.evaluate import Evaluation, evaluate
+from training.metrics import Metric
 from training.positions import position_losses
 
 
@@ -83,6 +85,26 @@ def test_an_ngram_model_stands_beside_the_checkpoints(tmp_path, folder, valid, g
     best = np.exp(sum(map(grammar.nats, drawn)) / sum(map(len, drawn)))
     assert 0.97 * best < perplexity < 1.2 * best
     assert "0.00% of the units are unknown" in markdown.read_text()
+
+
+def test_what_differs_between_files_is_told_of_each():
+    evaluations = [
+        Evaluation(
+            data=data,
+            text={"read": "as it stands"},
+            sample=None,
+            metrics={"word_choice_accuracy": Metric(0.9, f"alone, {share}; sampled", 9)},
+            temperature=1.0,
+            next_word=None,
+            uncalibrated=None,
+            token=Reliability(),
+            seconds=1.0,
+        )
+        for data, share in (("a/valid", "52.8%"), ("b/valid", "48.7%"))
+    ]
+    table = markdown([Entry(name, "lstm", 1.0, None, evaluations) for name in ("one", "two")])
+    told = "alone, 52.8% (`a/valid`), 48.7% (`b/valid`); sampled"
+    assert f"- **word choice**: {told}." in table.splitlines()
 
 
 def test_a_file_that_is_no_ngram_model_is_refused_at_once(tmp_path, folder, valid):
