@@ -95,15 +95,15 @@ def load_keys(settings: Settings) -> Keyring:
     """Return the configured keys, of the environment and of the file.
 
     Raises:
-        KeysError: A line is none, or a file that is configured cannot be read or holds no key:
-            to serve everybody would not be what was meant.
+        KeysError: A line is none, or what is configured cannot be read or holds no key: to serve
+            everybody would not be what was meant.
     """
-    keys = parse_keys(settings.api_keys.replace(",", "\n").split(), "NEXTWORD_API_KEYS")
+    keys: list[Key] = []
+    if settings.api_keys:
+        entries = settings.api_keys.replace(",", "\n").split()
+        keys += _some_keys(entries, "NEXTWORD_API_KEYS")
     if (path := settings.api_keys_file) is not None:
-        of_file = parse_keys(_lines(path), str(path))
-        if not of_file:
-            raise KeysError(f"{path}: holds no key; make one with: nextword keys new NAME")
-        keys += of_file
+        keys += _some_keys(_lines(path), str(path))
     if len({key.digest for key in keys}) < len(keys):
         raise KeysError("the same key is configured twice")
     return Keyring(keys)
@@ -167,6 +167,13 @@ def authenticate(keyring: Keyring, authorization: bytes | None, api_key: bytes |
             challenge='Bearer realm="nextword", error="invalid_token"',
         )
     return key
+
+
+def _some_keys(lines: Sequence[str], source: str) -> list[Key]:
+    keys = parse_keys(lines, source)
+    if not keys:
+        raise KeysError(f"{source}: holds no key; make one with: nextword keys new NAME")
+    return keys
 
 
 def _lines(path: Path) -> list[str]:

@@ -253,6 +253,9 @@ def test_keys_that_are_meant_and_missing_are_no_open_door(tmp_path):
     for name in ("missing", "empty", "latin", "."):
         with pytest.raises(KeysError, match=str(tmp_path)):
             load_keys(Settings(api_keys_file=tmp_path / name))
+    for nothing in (",", " ", "\n", f"#{STORED.line()}"):
+        with pytest.raises(KeysError, match="NEXTWORD_API_KEYS: holds no key"):
+            load_keys(Settings(api_keys=nothing))
     with pytest.raises(KeysError, match="twice"):
         load_keys(Settings(api_keys=f"{STORED.line()} {STORED.line()}"))
     both = Settings(api_keys=f"{STORED.line()}, {STORED_OTHER.line()}")
