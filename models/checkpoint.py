@@ -32,7 +32,7 @@ from models.tokenizers import Tokenizer, load_tokenizer
 
 FORMAT_VERSION = 2  # 1 had no int8 and is otherwise the same; without int8 it is still written
 WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
-_MOST_TEMPERATURE = 100
+_LEAST_TEMPERATURE, _MOST_TEMPERATURE = 0.01, 100
 
 
 def save_checkpoint(
@@ -82,7 +82,7 @@ def update_config(
 
     Args:
         folder: A checkpoint's folder.
-        temperature: The new calibration temperature, above 0 and below 100; None keeps the old.
+        temperature: The new calibration temperature, from 0.01 to 100; None keeps the old.
         details: The new details, all of them, values that JSON holds; None keeps the old.
 
     Raises:
@@ -91,8 +91,8 @@ def update_config(
     """
     config = _read_config(folder)
     if temperature is not None:
-        if not 0 < temperature < _MOST_TEMPERATURE:
-            raise ValueError(f"a temperature must be above 0 and below 100, not {temperature}")
+        if not _LEAST_TEMPERATURE <= temperature <= _MOST_TEMPERATURE:
+            raise ValueError(f"a temperature must be from 0.01 to 100, not {temperature}")
         config["temperature"] = temperature
     if details is not None:
         config["details"] = dict(details)
@@ -176,8 +176,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if checksums.get(CONFIG, of_itself) != of_itself:
         raise CorruptFileError(f"{path}: its checksum is not the one that it states")
     temperature = config.get("temperature")
-    if not (isinstance(temperature, int | float) and 0 < temperature < _MOST_TEMPERATURE):
-        raise CorruptFileError(f"{path}: temperature must be above 0 and below 100")
+    if type(temperature) not in (int, float) or not (
+        _LEAST_TEMPERATURE <= temperature <= _MOST_TEMPERATURE
+    ):
+        raise CorruptFileError(f"{path}: temperature must be a number from 0.01 to 100")
     return dict(config)
 
 

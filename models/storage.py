@@ -24,7 +24,13 @@ def to_stored(weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Te
     Args:
         weights: By name, floating point.
         dtype: A floating type for all of them; or int8 for matrices, with vectors as float32.
+
+    Raises:
+        ValueError: Numbers that are not finite.
     """
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise ValueError(f"{name!r} holds numbers that are not finite")
     if dtype != torch.int8:
         return {name: w.detach().to(dtype).contiguous() for name, w in weights.items()}
     stored = {}
@@ -93,5 +99,5 @@ def _check(name: str, tensor: Tensor, shape: tuple[int, ...], path: Path) -> Non
         raise MismatchError(f"{path}: {name!r} holds {tensor.dtype}, not floating point")
     if not tensor.float().isfinite().all():
         raise CorruptFileError(f"{path}: {name!r} holds numbers that are not finite")
-    if name.endswith(SCALE) and bool((tensor < 0).any()):
+    if name.endswith(SCALE) and bool((tensor.float() < 0).any()):
         raise CorruptFileError(f"{path}: {name!r} holds scales below 0")

@@ -239,6 +239,8 @@ def test_a_configuration_that_is_none(tmp_path, sound, content):
         {"details": []},
         {"temperature": None},
         {"temperature": 0},
+        {"temperature": 1e-40},
+        {"temperature": True},
         {"temperature": float("nan")},
         {"temperature": 10**400},
         {"temperature": "1"},

@@ -14,6 +14,7 @@ from tests.models.helpers import KINDS, model_of
 from tests.models.test_checkpoint_refusals import CONFIG, FILES, WEIGHTS, refused, retyped, write
 
 MATRIX, BIAS = "embedding.weight", "output_bias"
+BELOW = CorruptFileError, "below 0"
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +85,22 @@ def test_the_format_says_that_there_are_bytes(tmp_path, sound):
         (lambda n, t: t.int() if n == MATRIX + SCALE else t, MismatchError, "not floating point"),
         (lambda n, t: t * 0 - 128 if n == MATRIX else t, CorruptFileError, "-128"),
         (lambda n, t: t * torch.nan if n == MATRIX + SCALE else t, CorruptFileError, "not finite"),
-        (lambda n, t: -t if n == MATRIX + SCALE else t, CorruptFileError, "below 0"),
+        (lambda n, t: -t if n == MATRIX + SCALE else t, *BELOW),
+        (lambda n, t: (-t).to(torch.float8_e5m2) if n == MATRIX + SCALE else t, *BELOW),
         (lambda n, t: t * 0 + 3e38 if n == MATRIX + SCALE else t, CorruptFileError, "too large"),
     ],
 )
 def test_bytes_that_nothing_wrote(tmp_path, sound, change, error, said):
     write(tmp_path, retyped(sound, change))
     refused(tmp_path, error, WEIGHTS, said)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float16, torch.float32])
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_what_is_not_finite_is_not_stored(dtype, wrong):
+    weights = {"sound": torch.ones(3), "diverged": torch.tensor([[1.0, wrong], [2.0, 3.0]])}
+    with pytest.raises(ValueError, match="'diverged' holds numbers that are not finite"):
+        to_stored(weights, dtype)
 
 
 def test_a_scale_of_nothing(tmp_path, sound):
