@@ -79,14 +79,15 @@ class ChildFinder:
             start: They begin a word.
 
         Returns:
-            Those that can; the probability of all; and of those that finish a word.
+            Those that can; the probability of all, given what stands before them; and of those that
+            finish a word.
         """
 
         def every() -> tuple[np.ndarray, np.ndarray]:
             fitting = ids[self._firsts[ids]] if start else ids
             return fitting, log_probs[fitting].astype(np.float64) + before
 
-        probabilities = np.exp(log_probs[ids].astype(np.float64) + before)
+        probabilities = np.exp(log_probs[ids].astype(np.float64))
         finished = float(probabilities @ self._tokenizer.word_ends[ids])
         return Children.of(*every()), float(np.add.reduce(probabilities)), finished
 
@@ -109,7 +110,8 @@ class ChildFinder:
             never: Tokens (V,), bool, that are no children whatever their probability.
 
         Returns:
-            The children, and the probability of all that finishes a word here.
+            The children, and the probability, given what stands before them, of all that finishes
+            a word here.
         """
         enough = self._enough if root else None
         allowed = self._firsts if start else self._tokenizer.is_piece
@@ -127,7 +129,7 @@ class ChildFinder:
 
         if enough:
             self.raise_floor(at_least(log_probs, self._tokenizer.single_ids, enough))
-        finished = float(np.exp(before) * np.dot(np.exp(log_probs), ends))
+        finished = float(np.dot(np.exp(log_probs), ends))
         return Children.of(*every()), finished
 
     def know(self, children: Children) -> None:

@@ -4,6 +4,7 @@ There are two frontiers, which find the same words in the same order, with the s
 log-probability: `models.plain_frontier` for any numbers, and `models.native.search`, much faster.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import lru_cache
@@ -17,7 +18,7 @@ from models.networks import State
 from models.tokenizers import Tokenizer
 from models.tokenizers.remembered import remembered
 
-PREFIX_TOLERANCE = 1e-7  # share of a prefix' probability that may stay unsummed
+PREFIX_TOLERANCE = math.log(1e-7)  # of the share of a prefix that may stay unsummed
 _KEPT_STATE = 96 << 10  # bytes: of a larger one only the root's is kept, and the rest read again
 _MOST_SPELLINGS = 4  # a punctuation mark: joined to the left or not, to the right or not
 
@@ -38,13 +39,13 @@ class Found:
         words: Most probable first; for a typed prefix, their joint probabilities with it.
         prefix_log_prob: Natural log-probability of the typed prefix; 0 for none, -inf where nothing
             that may be written covers it.
-        finished_mass: Probability of all finished outcomes that were seen, in the list or not.
+        finished_log_prob: The same of all finished outcomes that were seen, in the list or not.
         proven: The list is in true order and complete; False only where the search gave up.
     """
 
     words: list[FoundWord] = field(default_factory=list)
     prefix_log_prob: float = 0.0
-    finished_mass: float = 0.0
+    finished_log_prob: float = -math.inf
     proven: bool = True
 
     @classmethod
@@ -52,26 +53,39 @@ class Found:
         cls,
         words: list[FoundWord],
         *,
-        prefix_mass: float,
-        finished_mass: float,
-        open_mass: float,
+        prefix_log_prob: float,
+        finished_log_prob: float,
+        open_log_prob: float,
         proven: bool,
     ) -> "Found":
         """Put what was found in order; words of one probability stay as they were found.
 
         Args:
             words: In any order.
-            prefix_mass: Probability of the prefix, as far as it was summed.
-            finished_mass: As the attribute.
-            open_mass: Probability of what is shorter than the prefix and was not expanded.
+            prefix_log_prob: Of the prefix, as far as it was summed.
+            finished_log_prob: As the attribute.
+            open_log_prob: Of what is shorter than the prefix and was not expanded.
             proven: The search did not give up.
         """
         return cls(
             words=sorted(words, key=attrgetter("log_prob"), reverse=True),
-            prefix_log_prob=float(np.log(prefix_mass)) if prefix_mass > 0 else -np.inf,
-            finished_mass=finished_mass,
-            proven=proven and open_mass <= PREFIX_TOLERANCE * prefix_mass,
+            prefix_log_prob=prefix_log_prob,
+            finished_log_prob=finished_log_prob,
+            proven=proven and open_log_prob <= PREFIX_TOLERANCE + prefix_log_prob,
         )
+
+
+def added(log_prob: float, before: float, share: float) -> float:
+    """Return the natural logarithm of a sum of two probabilities.
+
+    A long prefix is less probable than any float that is not 0: masses are kept as logarithms.
+
+    Args:
+        log_prob: Of the one.
+        before: Of what the other is a share of.
+        share: That it is.
+    """
+    return float(np.logaddexp(log_prob, before + math.log(share))) if share > 0 else log_prob
 
 
 @dataclass(eq=False)

@@ -13,12 +13,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from models.errors import InvalidRequestError
 from models.forward import Forward, Pass, Program, read
+from models.frontier import added
 from models.language_model import LanguageModel
 from models.networks import State
 from models.prefix import split_prefix
@@ -95,16 +96,18 @@ def _same(sequences: Sequence[Sequence[int]]) -> int:
 class _Search:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._mass: defaultdict[str, float] = defaultdict(float)
-        self._total = 0.0  # of all that agrees with what is typed
+        # What nodes tell: their log-probability, and the share of it that each character takes.
+        self._told: list[tuple[float, list[tuple[str, float]]]] = []
+        self._total = -math.inf  # log-probability of all that agrees with what is typed
         self._read = 0
         self._ties = count()
         self._heap: list[tuple[float, int, State, int, _Place, bytes]] = []
 
     def next_batch(self) -> list[tuple[float, int, State, int, _Place, bytes]]:
         """Return the most probable tokens that do not tell the character yet."""
-        open_mass = sum(math.exp(-entry[0]) for entry in self._heap)
-        if open_mass <= _TOLERANCE * (self._total + open_mass) or self._read >= _MOST_READ:
+        unread = _joined(self._heap)
+        every = float(np.logaddexp(self._total, unread))
+        if unread <= math.log(_TOLERANCE) + every or self._read >= _MOST_READ:
             return []
         batch = [heapq.heappop(self._heap) for _ in range(min(_BATCH, len(self._heap)))]
         self._read += len(batch)
@@ -120,54 +123,60 @@ class _Search:
         behind: int | None = None,
     ) -> None:
         """Follow all tokens behind a node; ``rest`` is what they must begin with."""
-        probabilities = np.exp(here.log_probs.numpy().astype(np.float64) + log_prob)  # (V,)
+        # Of the tokens, given the node: a long text is less probable than any float but 0.
+        probabilities = np.exp(here.log_probs.numpy().astype(np.float64))  # (V,)
+        total = 0.0
         if behind is not None and not self._tokenizer.is_word_end[behind]:
             never = self._tokenizer.merges.never_follow(behind)
             if not rest:
-                self._total += float(probabilities[never].sum())
+                total = float(probabilities[never].sum())
             probabilities[never] = 0.0
+        told: list[tuple[str, float]] = []
+        followed: list[tuple[int, _Place, bytes]] = []
         if rest:
-            self._cover(here, probabilities, rest)
-            return
-        characters, groups, followed = _outcomes(self._tokenizer, place)
-        mass = np.bincount(groups, weights=probabilities, minlength=len(characters) + 1)
-        for character, share in zip(characters, mass.tolist(), strict=False):
-            self._mass[character] += share
-            self._total += share
-        for token_id, to in followed:
-            self._follow(here, float(probabilities[token_id]), token_id, to, b"")
-        if place == "ended":  # the sentence may end here; nothing else is left out by what is typed
-            self._total += float(probabilities[self._tokenizer.eos_id])
-
-    def _cover(self, here: Pass, probabilities: np.ndarray, rest: bytes) -> None:
-        for token_id in self._tokenizer.completions(rest).tolist():
-            more = _written(self._tokenizer, token_id)[len(rest) :]
-            outcome = _follow("within", more)
-            share = float(probabilities[token_id])
-            if isinstance(outcome, tuple):
-                self._follow(here, share, token_id, outcome[0], b"")
-            else:
-                self._total += share
-                if outcome is not None:
-                    self._mass[outcome] += share
-        for token_id in self._tokenizer.beginnings(rest):
-            left = rest[len(self._tokenizer.pieces[token_id]) :]
-            self._follow(here, float(probabilities[token_id]), token_id, "start", left)
-
-    def _follow(self, here: Pass, share: float, token_id: int, to: _Place, rest: bytes) -> None:
-        if share > 0:
-            entry = (-math.log(share), next(self._ties), here.state, token_id, to, rest)
-            heapq.heappush(self._heap, entry)
+            for token_id in self._tokenizer.completions(rest).tolist():
+                more = _written(self._tokenizer, token_id)[len(rest) :]
+                outcome = _follow("within", more)
+                if isinstance(outcome, tuple):
+                    followed.append((token_id, outcome[0], b""))
+                else:
+                    told.append((outcome or "", float(probabilities[token_id])))
+            for token_id in self._tokenizer.beginnings(rest):
+                left = rest[len(self._tokenizer.pieces[token_id]) :]
+                followed.append((token_id, "start", left))
+        else:
+            characters, groups, leading = _outcomes(self._tokenizer, place)
+            mass = np.bincount(groups, weights=probabilities, minlength=len(characters) + 1)
+            told = list(zip(characters, mass.tolist(), strict=False))
+            followed = [(token_id, to, b"") for token_id, to in leading]
+            if place == "ended":  # the sentence may end here; what is typed leaves nothing else out
+                total += float(probabilities[self._tokenizer.eos_id])
+        self._told.append((log_prob, told))
+        self._total = added(self._total, log_prob, total + sum(share for _, share in told))
+        for token_id, to, left in followed:
+            if (share := float(probabilities[token_id])) > 0:
+                cost = -log_prob - math.log(share)
+                heapq.heappush(self._heap, (cost, next(self._ties), here.state, token_id, to, left))
 
     def characters(self) -> list[Character]:
         """Return the characters, given what is typed."""
-        total = self._total + sum(math.exp(-e[0]) for e in self._heap if not e[5])
+        total = float(np.logaddexp(self._total, _joined([e for e in self._heap if not e[5]])))
+        mass: defaultdict[str, float] = defaultdict(float)
+        for log_prob, told in self._told:
+            for text, share in told:
+                if share > 0:
+                    mass[text] += math.exp(log_prob + math.log(share) - total)
         found = [
-            Character(text, share / total, math.log(share / total))
-            for text, share in self._mass.items()
-            if text and share > total * 1e-12
+            Character(text, share, math.log(share))
+            for text, share in mass.items()
+            if text and share > 1e-12
         ]
         return sorted(found, key=lambda character: (-character.probability, character.text))
+
+
+def _joined(entries: Sequence[tuple[Any, ...]]) -> float:
+    """Return the log-probability of what entries of a heap lead to."""
+    return float(np.logaddexp.reduce([-entry[0] for entry in entries], initial=-np.inf))
 
 
 def _written(tokenizer: Tokenizer, token_id: int) -> bytes:

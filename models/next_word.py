@@ -125,10 +125,9 @@ def next_word(
         def accept(word: str) -> bool:
             return word not in exclude and reading.head + word not in exclude
 
-        is_mark = bool(reading.stem) and not tokenizer.is_word(reading.stem)
         search = Search(
             tokenizer,
-            limit=1 if is_mark else top_k,  # a mark is all that begins with it
+            limit=1 if tokenizer.is_mark(reading.stem) else top_k,
             prefix=reading.begun,
             num_words=num_words,
             words_only=words_only,
@@ -172,7 +171,6 @@ def next_word(
         log_probs = [lp if _goes_on(tokenizer, word, typed) else -math.inf for word, lp in pairs]
     ranks = {prediction.word: prediction.rank for prediction in predictions} if asked else {}
     given = head_log_prob + found.prefix_log_prob
-    mass = math.exp(found.prefix_log_prob)
     oov_mass, entropy_bits = 0.0, None
     if not typed.stem:  # of which the distribution of tokens tells nothing
         oov_mass = _oov_mass(tokenizer, root, temper)
@@ -183,7 +181,7 @@ def next_word(
             _candidate(word, prefix, log_prob, given, ranks.get(word))
             for word, log_prob in zip(candidates, log_probs, strict=True)
         ],
-        covered_mass=min(1.0, found.finished_mass / mass) if mass else 0.0,
+        covered_mass=_share(found.finished_log_prob, found.prefix_log_prob),
         oov_mass=oov_mass,
         entropy_bits=entropy_bits,
         context_tokens=len(context),
@@ -232,7 +230,12 @@ def _complete_spellings(
             total = yield from word_log_prob(tokenizer, word.text, root, temper, touching=touching)
             word = word._replace(log_prob=word.log_prob if total is None else total)
         words[word.text] = word
-    return replace(found, words=sorted(words.values(), key=lambda word: -word.log_prob))
+    listed = float(np.logaddexp.reduce([word.log_prob for word in words.values()], initial=-np.inf))
+    return replace(
+        found,
+        words=sorted(words.values(), key=lambda word: -word.log_prob),
+        finished_log_prob=max(found.finished_log_prob, listed),
+    )
 
 
 def _merge(found: Found, phrases: Sequence[FoundWord]) -> Found:
@@ -255,7 +258,9 @@ def _either(one: Found, other: Found, log_prob: float) -> Found:
     return Found(
         words=sorted([*one.words, *moved], key=lambda word: -word.log_prob),
         prefix_log_prob=float(np.logaddexp(one.prefix_log_prob, other.prefix_log_prob + log_prob)),
-        finished_mass=one.finished_mass + other.finished_mass * math.exp(log_prob),
+        finished_log_prob=float(
+            np.logaddexp(one.finished_log_prob, other.finished_log_prob + log_prob)
+        ),
         proven=one.proven and other.proven,
     )
 
@@ -266,6 +271,11 @@ def _predictions(found: Found, top_k: int | None) -> list[Prediction]:
         log_prob = min(0.0, word.log_prob - found.prefix_log_prob)
         predictions.append(Prediction(word.text, math.exp(log_prob), log_prob, rank))
     return predictions
+
+
+def _share(log_prob: float, of: float) -> float:
+    """Return what share one probability is of another; 0 where that is 0."""
+    return math.exp(min(0.0, log_prob - of)) if of > -math.inf else 0.0
 
 
 def _candidate(

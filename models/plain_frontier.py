@@ -15,6 +15,7 @@ from models.frontier import (
     Found,
     FoundWord,
     Question,
+    added,
     kept_state,
     reader_of_words,
 )
@@ -74,8 +75,8 @@ class PlainFrontier:
         self._ties = count()
         self._batch: list[_Entry] = []
         self._expansions = 0
-        self._prefix_mass = 0.0 if question.prefix else 1.0
-        self._finished_mass = 0.0
+        self._prefix_log_prob = -math.inf if question.prefix else 0.0
+        self._finished_log_prob = -math.inf
         self._words: list[FoundWord] = []
         self._proven = True
         self._expand(root, log_prob=0.0, token_ids=(), word_start=0, text=b"", words=0)
@@ -112,9 +113,9 @@ class PlainFrontier:
         """Return what was found, once the search is over."""
         return Found.of(
             self._words,
-            prefix_mass=self._prefix_mass,
-            finished_mass=self._finished_mass,
-            open_mass=self._open_mass(),
+            prefix_log_prob=self._prefix_log_prob,
+            finished_log_prob=self._finished_log_prob,
+            open_log_prob=self._open_log_prob(),
             proven=self._proven,
         )
 
@@ -122,7 +123,7 @@ class PlainFrontier:
         """Take finished words off the heap, and return the unfinished that must be expanded."""
         batch: list[_Entry] = []
         summing = self._expansions < self._question.most_expansions // 8
-        if summing and self._open_mass() > PREFIX_TOLERANCE * self._prefix_mass:
+        if summing and self._open_log_prob() > PREFIX_TOLERANCE + self._prefix_log_prob:
             while self._open and len(batch) < _BATCH:
                 batch.append(heapq.heappop(self._open))
             return batch
@@ -158,8 +159,11 @@ class PlainFrontier:
                 if text is not None:
                     self._finish(text, (*node.token_ids, token), -cost)
 
-    def _open_mass(self) -> float:
-        return sum(math.exp(-entry[0]) for entry in self._open)
+    def _open_log_prob(self) -> float:
+        if not self._open:
+            return -math.inf
+        least = self._open[0][0]
+        return math.log(sum(math.exp(least - entry[0]) for entry in self._open)) - least
 
     def _enough(self) -> float:
         """Return the log-probability below which nothing enters the list any more."""
@@ -211,7 +215,7 @@ class PlainFrontier:
             children, mass, finished = self._children.covering(
                 log_probs, log_prob, covering, start=not text
             )
-            self._prefix_mass += mass
+            self._prefix_log_prob = added(self._prefix_log_prob, log_prob, mass)
             if not token_ids:
                 self._children.know(children)
         else:
@@ -219,10 +223,10 @@ class PlainFrontier:
                 log_probs, log_prob, start=not text, root=not token_ids, never=never
             )
             if not text:
-                ended = float(log_probs[self._tokenizer.eos_id])
-                self._finished_mass += math.exp(log_prob + ended)
+                ended = math.exp(log_probs[self._tokenizer.eos_id])
+                self._finished_log_prob = added(self._finished_log_prob, log_prob, ended)
         if words + 1 == self._question.num_words:
-            self._finished_mass += finished
+            self._finished_log_prob = added(self._finished_log_prob, log_prob, finished)
         if not children.ids and not beginnings:
             return
         node = _Node(token_ids, word_start, text, words, kept_state(result.state), children)

@@ -1,12 +1,14 @@
 """A typed prefix, split into what is finished and what the next word begins with."""
 
+import re
 from dataclasses import dataclass
 
 from models.tokenizers import Encoding, Tokenizer, WordSpan
-from models.tokenizers.joined import JOIN, JoinedTokenizer
+from models.tokenizers.joined import JOIN
 from models.tokenizers.remembered import remembered
 
 _JOIN = JOIN.encode()
+_NUMBER = re.compile(r"\d[.,]$")  # a number that goes on, if with digits
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def split_prefix(tokenizer: Tokenizer, text: str, *, words_only: bool) -> Prefix
         return Prefix(text, "", (), text, False, tokenizer.beginning(text))
     # What is typed next goes on with a word: with it, the tokenizer tells whether ``don'`` is the
     # beginning of one, and lets punctuation before the word know that it touches it.
-    encoding = tokenizer.encode(text + "a")
+    encoding = tokenizer.encode(text + ("0" if _NUMBER.search(text) else "a"))
     word, ended = encoding.words[-1], None
     ending = tokenizer.encode(text)
     last = ending.words[-1] if ending.words else word
@@ -66,7 +68,6 @@ def _split(
     ended: Prefix | None = None,
 ) -> Prefix:
     head_ids, stem = tuple(encoding.token_ids[: last.first]), text[last.start :]
-    is_mark = bool(head_ids and stem) and not tokenizer.is_word(stem)
-    touches = is_mark and isinstance(tokenizer, JoinedTokenizer)
+    touches = bool(head_ids and stem) and tokenizer.is_mark(stem)
     begun = _JOIN * touches + tokenizer.beginning(stem)
     return Prefix(text, text[: last.start], head_ids, stem, touches, begun, ended)

@@ -9,7 +9,8 @@ from models.forward import Forward, Pass
 class Backend(Protocol):
     """Computes the forward passes of one network.
 
-    What a pass returns does not depend on what it is computed together with.
+    What a pass returns does not depend on what it is computed together with; in torch but for the
+    last digits of float32.
 
     Attributes:
         precision: What the large matrices are multiplied in: ``float32`` or ``int8``.

@@ -68,7 +68,7 @@ static int find_children(Children *c) {
     }
     for (int i = whole; i < c->vocab_size; i++)
         if (c->flags[i] & FINISHES) mass += exp((double)c->given[i]);
-    c->finished = mass * exp(c->before);
+    c->finished = mass;
     /* A little lower than needed, for these are floats. */
     float floor = (float)(c->floor - c->before - 1e-5);
     if (floor == -INFINITY) floor = -FLT_MAX;

@@ -100,7 +100,7 @@ typedef struct {
     double before;           /* log-probability of what stands before */
     double slack;            /* how far the floor stays below that word */
     double floor;            /* children below it are not needed */
-    double finished;         /* probability of all that finishes a word here */
+    double finished;         /* probability, given that, of all that finishes a word here */
     int64_t found;           /* children */
     int32_t *ids;            /* (room), the most probable first */
     double *log_probs;       /* (room), those before included */

@@ -23,13 +23,13 @@ enum { MOST_TAKEN = 4096 };    /* words looked at once the search gave up */
 enum { ENDLESS = INT32_MAX, UNCLEAR = -2 }; /* as merges.py has them */
 enum { DONE = 0, ASKS = -1 };  /* what `nextword_search_next` returns, or how many are to be read */
 enum { NO = 0, NEW, KNOWN };   /* whether a word counts; its text may have been found before */
-#define PREFIX_TOLERANCE 1e-7  /* share of a prefix' probability that may stay unsummed */
+#define PREFIX_TOLERANCE log(1e-7) /* of the share of a prefix that may stay unsummed */
 #define JOIN '\1'
 
 /* Of a tokenizer; see search.py. */
 typedef struct {
     const uint8_t *flags;
-    const uint8_t *pieces;   /* the tokens' bytes, one after another */
+    const uint8_t *pieces;   /* what is typed of the tokens, one after another */
     const int32_t *offsets;  /* (size + 1): where in them each begins */
     const int32_t *sorted;   /* (num_sorted): tokens by their bytes, those without any left out */
     /* How tokens grew; see models/tokenizers/merges.py. */
@@ -105,7 +105,8 @@ typedef struct {
     int asking;
     int gave_up, taken; /* words looked at since */
     int64_t ties, expansions;
-    double floor, prefix_mass, finished_mass;
+    double floor;
+    double prefix_log_prob, finished_log_prob; /* a long prefix is beyond what floats can tell from 0 */
     double *best;       /* (num_best): the highest log-probabilities found, one for each text */
     int64_t num_best, best_room;
     double *word_log_probs;
@@ -318,8 +319,16 @@ static void raise_floor(Search *s, double log_prob) {
     if (floor > s->floor) s->floor = floor;
 }
 
+/* The logarithm of a sum of probabilities: one, and a share of what has the log-probability
+ * ``before``. */
+static double added(double log_prob, double before, double share) {
+    double other = before + log(share), more = log_prob > other ? log_prob : other;
+    if (more == -INFINITY) return more;
+    return more + log1p(exp((log_prob > other ? other : log_prob) - more));
+}
+
 /* Children that cover what is left of the prefix, and the mass of all of these that are ever
- * written there. */
+ * written there, given the node. */
 static void look_up(Search *s, const Node *node, Children *c, double *finished) {
     const Vocabulary *v = s->vocabulary;
     Span spans[2];
@@ -331,12 +340,13 @@ static void look_up(Search *s, const Node *node, Children *c, double *finished) 
             int32_t token = v->sorted[at];
             if (at + AHEAD < spans[i].last) __builtin_prefetch(c->given + v->sorted[at + AHEAD]);
             if (!(c->flags[token] & PIECE)) continue;
-            double log_prob = (double)c->given[token] + c->before, probability = exp(log_prob);
+            double log_prob = (double)c->given[token] + c->before;
+            double probability = exp((double)c->given[token]);
             mass += probability;
             if (c->flags[token] & FINISHES) *finished += probability;
             if (c->flags[token] & c->allowed) insert_child(c, token, log_prob);
         }
-    s->prefix_mass += mass;
+    s->prefix_log_prob = added(s->prefix_log_prob, node->log_prob, mass);
     int64_t kept = 0;
     for (int64_t i = 0; i < s->num_begun; i++)
         if (c->flags[s->begun[i]]) s->begun[kept++] = s->begun[i];
@@ -408,9 +418,13 @@ EXPORT int nextword_search_expand(Search *s, const float *given) {
         list_children(&c);
         s->floor = c.floor;
         finished = index || isnan(s->wanted.root_mass) ? c.finished : s->wanted.root_mass;
-        if (!node.length) s->finished_mass += exp(node.log_prob + (double)given[v->eos]);
+        if (!node.length) {
+            double ended = exp((double)given[v->eos]);
+            s->finished_log_prob = added(s->finished_log_prob, node.log_prob, ended);
+        }
     }
-    if (node.words + 1 == s->wanted.num_words) s->finished_mass += finished;
+    if (node.words + 1 == s->wanted.num_words)
+        s->finished_log_prob = added(s->finished_log_prob, node.log_prob, finished);
     node.found = (int32_t)c.found;
     node.more = c.found == ROOM;
     if (c.found) node.children = resized(NULL, (size_t)c.found * sizeof(Child));
@@ -430,10 +444,11 @@ EXPORT int nextword_search_expand(Search *s, const float *given) {
 
 /* Choosing what is read next. */
 
-static double open_mass(const Search *s) {
-    double mass = 0;
-    for (int64_t i = 0; i < s->open.count; i++) mass += exp(-s->open.entries[i].cost);
-    return mass;
+static double open_log_prob(const Search *s) {
+    if (!s->open.count) return -INFINITY;
+    double least = s->open.entries[0].cost, mass = 0;
+    for (int64_t i = 0; i < s->open.count; i++) mass += exp(least - s->open.entries[i].cost);
+    return log(mass) - least;
 }
 
 static Heap *likeliest(Search *s) {
@@ -491,7 +506,7 @@ static int ends(const Search *s, const Entry *entry) {
 /* Fill the batch. Returns whether a word has to be asked for first. */
 static int gather(Search *s) {
     if (!s->count && s->expansions < s->wanted.most / 8 &&
-        open_mass(s) > PREFIX_TOLERANCE * s->prefix_mass) {
+        open_log_prob(s) > PREFIX_TOLERANCE + s->prefix_log_prob) {
         while (s->open.count && s->count < BATCH) s->batch[s->count++] = pop(&s->open);
         return 0;
     }
@@ -552,8 +567,8 @@ EXPORT int nextword_search_next(Search *s, int verdict, int32_t *told) {
     return DONE;
 }
 
-/* Copy the words found, in the order in which they were; ``masses``: of the prefix, of what
- * finished, and of what is still open. */
+/* Copy the words found, in the order in which they were; ``masses``: the log-probabilities of the
+ * prefix, of what finished, and of what is still open. */
 EXPORT void nextword_search_found(
     const Search *s, int32_t *tokens, double *log_probs, double *masses
 ) {
@@ -561,9 +576,9 @@ EXPORT void nextword_search_found(
         memcpy(tokens, s->word_tokens, (size_t)s->num_words * sizeof(int32_t));
         memcpy(log_probs, s->word_log_probs, (size_t)s->num_words * sizeof(double));
     }
-    masses[0] = s->prefix_mass;
-    masses[1] = s->finished_mass;
-    masses[2] = open_mass(s);
+    masses[0] = s->prefix_log_prob;
+    masses[1] = s->finished_log_prob;
+    masses[2] = open_log_prob(s);
 }
 
 /* Begin a search in a vocabulary that outlives it; what is ``wanted`` is copied. */
@@ -572,7 +587,8 @@ EXPORT Search *nextword_search_new(
 ) {
     Search *s = resized(NULL, sizeof *s);
     *s = (Search){.vocabulary = vocabulary, .wanted = *wanted, .floor = wanted->floor};
-    s->prefix_mass = wanted->prefix_size ? 0 : 1;
+    s->prefix_log_prob = wanted->prefix_size ? -INFINITY : 0;
+    s->finished_log_prob = -INFINITY;
     s->prefix = resized(NULL, (size_t)wanted->prefix_size + 1);
     s->prefix[0] = JOIN;
     memcpy(s->prefix + 1, prefix, (size_t)wanted->prefix_size);

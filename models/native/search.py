@@ -112,9 +112,9 @@ class NativeFrontier:
             words.append(FoundWord(text, log_prob, token_ids))
         return Found.of(
             words,
-            prefix_mass=masses[0],
-            finished_mass=masses[1],
-            open_mass=masses[2],
+            prefix_log_prob=masses[0],
+            finished_log_prob=masses[1],
+            open_log_prob=masses[2],
             proven=not gave_up,
         )
 
@@ -234,10 +234,11 @@ class _Vocabulary:
                 )
             )
         )
-        sizes = [len(piece) for piece in tokenizer.pieces]
+        typed = tokenizer.typed
+        sizes = [len(piece) for piece in typed]
         self._arrays = [
             np.ascontiguousarray(flags),
-            np.frombuffer(b"".join(tokenizer.pieces) + b"\0", dtype=np.uint8),
+            np.frombuffer(b"".join(typed) + b"\0", dtype=np.uint8),
             np.cumsum([0, *sizes], dtype=np.int32),
             np.ascontiguousarray(tokenizer.alphabetical[1]),
         ]

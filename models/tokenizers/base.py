@@ -150,6 +150,15 @@ class Tokenizer(ABC):
         """Return whether ``surface`` is a word rather than punctuation: has a letter or a digit."""
         return any(map(str.isalnum, surface))
 
+    def is_mark(self, beginning: str) -> bool:
+        """Return whether what begins so can only be that one mark; False where it is not known."""
+        return False
+
+    @cached_property
+    def typed(self) -> list[bytes]:
+        """The V tokens as the bytes that are typed of them; none of those that nobody types."""
+        return [b"" if i in (self.eos_id, self.unk_id) else p for i, p in enumerate(self.pieces)]
+
     @cached_property
     def _ways_spelled(self) -> np.ndarray:
         """Shape (V,), int64: how many spellings its text has, for a whole word that is among them.
@@ -242,14 +251,13 @@ class Tokenizer(ABC):
 
     @cached_property
     def alphabetical(self) -> tuple[list[bytes], np.ndarray]:
-        """The non-empty pieces in byte order, and their token ids, for `completions`."""
-        ids = sorted(
-            (i for i, piece in enumerate(self.pieces) if piece), key=self.pieces.__getitem__
-        )
-        return [self.pieces[i] for i in ids], np.array(ids, dtype=np.int32)
+        """What is ``typed`` of tokens in byte order, and their ids, for `completions`."""
+        typed = self.typed
+        ids = sorted((i for i, piece in enumerate(typed) if piece), key=typed.__getitem__)
+        return [typed[i] for i in ids], np.array(ids, dtype=np.int32)
 
     def completions(self, rest: bytes) -> np.ndarray:
-        """Return the ids of all pieces that begin with ``rest``, which is not empty."""
+        """Return the ids of all tokens that are typed so from ``rest`` on, which is not empty."""
         pieces, ids = self.alphabetical
         first = bisect_left(pieces, rest)
         return ids[first : bisect_left(pieces, rest + b"\xff\xff\xff\xff", lo=first)]

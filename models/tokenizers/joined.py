@@ -16,6 +16,7 @@ The join mark is U+0001, which costs one byte; where a text itself contains it, 
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import ClassVar
@@ -45,7 +46,7 @@ _PARTS = re.compile(r"[\S\x1c-\x1f]+")
 _MOST_PARTS = 1 << 15  # some ten megabytes at most
 _LONG_PART = 24  # characters; one as long as this is not remembered
 
-_JOINS = re.compile(rf" {JOIN}(?!0)|{JOIN} ")
+_JOINS = re.compile(rf"{JOIN}? {JOIN}(?!0)|{JOIN} ")
 
 
 def _normalizer() -> normalizers.Normalizer:
@@ -71,6 +72,10 @@ def _is_space(character: str) -> bool:
     Python's own `str.isspace` counts the four ASCII separators too.
     """
     return character.isspace() and not "\x1c" <= character <= "\x1f"
+
+
+def _is_accent(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")
 
 
 class JoinedTokenizer(Tokenizer):
@@ -149,6 +154,12 @@ class JoinedTokenizer(Tokenizer):
     def surface(self, word: bytes) -> str:
         """Return the unit without its join marks."""
         return _restore(f" {word.decode(errors='replace')} ").strip(" ")
+
+    def is_mark(self, beginning: str) -> bool:
+        """Return whether a unit that begins so is one character that is none of a word's."""
+        first = beginning[:1]
+        of_words = first.isalnum() or first in f"_{JOIN}\u200c\u200d" or _is_accent(first)
+        return not of_words
 
     def beginning(self, text: str) -> bytes:
         """As any tokenizer's, a join mark in the text escaped."""

@@ -7,6 +7,7 @@ word with ``@``: ``play @-@ off``, ``1 @,@ 500``, ``3 @.@ 5``. Natural text goes
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -91,6 +92,11 @@ class WikitextTokenizer(Tokenizer):
         text: str = self._unmoses.detokenize(hidden, unescape=False)
         return _HIDDEN.sub(r"\1", text)
 
+    @cached_property
+    def typed(self) -> list[bytes]:
+        """As any tokenizer's; ``@-@`` is typed as ``-``."""
+        return [self.surface(piece).encode() for piece in super().typed]
+
     def surface(self, word: bytes) -> str:
         """Return the word, ``@-@`` as ``-``."""
         return _JOINED.sub(r"\1", word.decode())
@@ -98,7 +104,9 @@ class WikitextTokenizer(Tokenizer):
     def spellings(self, word: str) -> list[list[int]]:
         """Return the spellings within the vocabulary; none where a word of it is outside."""
         tokens = self._split(word)
-        found = [tokens, [f"@{word}@"]] if word in ("-", ",", ".") else [tokens]
+        found = [tokens]
+        if tokens and tokens[-1] in ("-", ",", "."):
+            found.append([*tokens[:-1], f"@{tokens[-1]}@"])
         ids = [[self._id(token) for token in spelling] for spelling in found]
         return [spelling for spelling in ids if spelling and self.unk_id not in spelling]
 

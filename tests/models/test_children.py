@@ -56,7 +56,7 @@ def test_any(words_only, log_probs, before, enough, start):
         assert all(values[i] == log_prob for i, log_prob in found)
         assert found == sorted(found, key=lambda child: (-child[1], child[0]))
         assert len({i for i, _ in found}) == len(found)
-    wanted = np.exp(log_probs.astype(np.float64) + before)[TOKENIZER.is_word_end].sum()
+    wanted = np.exp(log_probs.astype(np.float64))[TOKENIZER.is_word_end].sum()
     assert mass == pytest.approx(wanted, rel=1e-5)
 
 
@@ -72,6 +72,6 @@ def test_covering(start, log_probs, before, rest):
     found = every(children)
     assert dict(found) == values
     assert [log_prob for _, log_prob in found] == sorted(values.values(), reverse=True)
-    probabilities = np.exp(log_probs[ids].astype(np.float64) + before)
+    probabilities = np.exp(log_probs[ids].astype(np.float64))
     assert mass == pytest.approx(probabilities.sum(), rel=1e-9)
     assert finished == pytest.approx(probabilities[TOKENIZER.is_word_end[ids]].sum(), rel=1e-9)

@@ -82,7 +82,7 @@ def assert_same(model, question):
     assert found.words == plain.words
     assert found.proven == plain.proven
     assert found.prefix_log_prob == pytest.approx(plain.prefix_log_prob, rel=1e-12)
-    assert found.finished_mass == pytest.approx(plain.finished_mass, rel=2e-5)  # of floats
+    assert found.finished_log_prob == pytest.approx(plain.finished_log_prob, abs=2e-5)  # of floats
     return found
 
 

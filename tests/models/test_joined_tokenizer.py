@@ -210,6 +210,16 @@ def test_a_unit_that_joins_a_neighbour_which_is_not_there_shows_no_mark():
         assert tokenizer.decode(encoding.token_ids[span.first : span.last]) == text
 
 
+def test_units_that_join_each_other_show_no_mark():
+    tokenizer = tokenizer_of("subword")
+    opening, closing = tokenizer.encode("(a"), tokenizer.encode("a)")
+    both = [
+        *opening.token_ids[: opening.words[0].last],
+        *closing.token_ids[closing.words[1].first :],
+    ]
+    assert tokenizer.decode(both) == "()"
+
+
 @both_kinds
 def test_a_context_begins_with_bos_and_each_line_break_is_one_eos(kind):
     tokenizer = tokenizer_of(kind)
