@@ -12,7 +12,7 @@ import numpy as np
 from models.forward import Forward, Pass, Program, read
 from models.language_model import LanguageModel
 from models.networks import State
-from models.sampling import Filters, choose
+from models.sampling import Filters, choose, penalise_repetition
 from models.selection import best_first
 from models.tokenizers import Tokenizer
 from models.writer import Writer
@@ -144,7 +144,7 @@ def complete(
         max_tokens: Most tokens to generate; 0 for none.
         n: Continuations.
         filters: How tokens are chosen.
-        penalties: Applied before them; neither touches a score.
+        penalties: Applied before them, but behind the repetition penalty; none touches a score.
         top: How many of the most probable tokens to return beside each token.
         seed: The same seed and arguments give the same continuations; None draws one.
         stop: Strings that end a text; they are not part of it.
@@ -212,8 +212,10 @@ def _extend(
     def go_on(sequence: _Sequence, here: Pass) -> None:
         log_probs: np.ndarray = here.log_probs.numpy()
         seen = prompt.union(sequence.token_ids) if filters.repetition_penalty != 1 else ()
-        bent = penalties(log_probs, sequence.token_ids)
-        token_id = choose(bent, seen, filters, sequence.random, never=tokenizer.unk_id)
+        # First, while none is positive: multiplied, what was raised above 0 would rise further.
+        bent = penalise_repetition(log_probs, seen, filters.repetition_penalty)
+        bent = penalties(bent, sequence.token_ids)
+        token_id = choose(bent, (), filters, sequence.random, never=tokenizer.unk_id)
         sequence.state = here.state
         sequence.token_ids.append(token_id)
         sequence.tokens.append(_chosen(log_probs, token_id, top))
