@@ -39,7 +39,9 @@ class Settings(BaseSettings):
         0, ge=0, description="of one key, or address where there are no keys; 0 is no limit"
     )
     items_per_minute: int = Field(
-        0, ge=0, description="texts and continuations of one key or address; 0 is no limit"
+        0,
+        ge=0,
+        description="texts, candidates and continuations of one key or address; 0 is no limit",
     )
     allowed_hosts: str = Field(
         "", description="host names to answer for, *.example.com too; empty is any"

@@ -79,7 +79,7 @@ def question_routes(settings: Settings, registry: Registry, driver: Driver) -> A
     async def post_rank(request: Request, query: RankRequest) -> Response:
         """Alternatives of one sentence, the best first."""
         model = registry.get(query.model)
-        program, items = rank_answer(model, query), len(query.candidates)
+        program, items = rank_answer(model, query), query.items
         work = driver.run(model, program, items=items, client=peer(request))
         return Answer(await while_connected(request, work))
 

@@ -108,7 +108,7 @@ class NextWordRequest(TextRequest):
     @property
     def items(self) -> int:
         """How much room it takes: phrases are searched for among many more beginnings."""
-        return 1 if self.num_words == 1 else 64
+        return max(1 if self.num_words == 1 else 64, len(self.candidates))
 
     @property
     def small(self) -> bool:
@@ -195,6 +195,11 @@ class RankRequest(TextRequest):
     normalize: Literal["none", "tokens", "characters"] = Field(
         "none", description="Divide the log-probability by this length.", examples=["none"]
     )
+
+    @property
+    def items(self) -> int:
+        """How much room it takes: a history needs whole distributions."""
+        return len(self.candidates) * (4 if self.history else 1)
 
 
 class GenerateRequest(TextRequest):

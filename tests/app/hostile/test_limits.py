@@ -144,6 +144,23 @@ def test_items_a_minute_are_texts_and_continuations(models_dir):
         assert client.post("/tokenize", json={"text": "we"}).status_code == 200
 
 
+def test_candidates_are_items_and_more_of_them_with_a_history(models_dir):
+    words, texts = ["we", "book"], [{"text": "we"}, {"text": "book"}]
+    for path, body, items in [
+        ("/next-word", {"text": "we"}, 1),
+        ("/next-word", {"text": "we", "candidates": words}, 2),
+        ("/next-word", {"text": "we", "candidates": words, "num_words": 2}, 64),
+        ("/rank", {"candidates": texts}, 2),
+        ("/rank", {"candidates": texts, "history": "we"}, 8),
+        ("/score", {"text": words, "history": "we"}, 8),
+    ]:
+        with service(models_dir, items_per_minute=100) as client:
+            rest = ["we"] * (100 - items)
+            assert client.post(path, json=body).status_code == 200
+            assert client.post("/score", json={"text": rest}).status_code == 200
+            check_limited(client.post("/score", json={"text": "we"}))
+
+
 def test_a_request_of_more_than_a_minutes_items_takes_them_all(models_dir):
     with service(models_dir, items_per_minute=10) as client:
         assert client.post("/score", json={"text": ["we"] * 50}).status_code == 200
