@@ -81,6 +81,8 @@ class NGram:
         grams, found = ids.astype(np.int64), first.log_probs[ids]
         below = first
         for order in self.orders[1:]:
+            if not len(order.keys):  # nor has any longer one
+                break
             before = np.concatenate([[-1], grams[:-1]])  # the context, -1 if it was never seen
             grams = self._find(order, before, ids)
             backed_off = found + np.where(before < 0, 0, below.back_offs[before])
@@ -93,9 +95,11 @@ class NGram:
         probabilities = self._unigrams.copy()
         size = len(self.names)
         for length, (below, order) in enumerate(pairwise(self.orders), start=1):
-            context = self._index(ids[-length:]) if len(ids) >= length else -1
-            if context < 0:
+            if len(ids) < length:
                 break
+            context = self._index(ids[-length:])
+            if context < 0:  # a pruned model may still hold a longer one
+                continue
             start, end = np.searchsorted(order.keys, [context * size, (context + 1) * size])
             probabilities *= 10 ** below.back_offs[context]
             probabilities[order.keys[start:end] % size] = 10 ** order.log_probs[start:end]

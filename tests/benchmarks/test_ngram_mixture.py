@@ -52,6 +52,18 @@ def test_occurrences_are_those_counted_one_by_one(text, model):
         assert {t: c for t, c in zip(texts, count.tolist(), strict=True) if c} == expected
 
 
+def check_distribution(ngram, ids):
+    """Compare all words behind a line's ids, and the log-probabilities of each in turn."""
+    begin = ngram.ids[BOS]
+    words = [word for word in range(len(ngram.names)) if word != begin]
+    lines = np.array([[*ids, word] for word in words])
+    each = np.exp(ngram.log_probs(lines.ravel()).reshape(lines.shape)[:, -1])
+    assert each.sum() == pytest.approx(1, abs=1e-4)
+    found = ngram.next_words(ids)
+    np.testing.assert_allclose(found[words], each, rtol=1e-6)
+    assert found[begin] == 0
+
+
 @pytest.mark.parametrize("threshold", [-1e9, 10.0, 20.0, 1e9])
 def test_what_is_left_is_a_distribution(text, model, tmp_path, threshold):
     _, tokenizer, sentences = text
@@ -59,7 +71,22 @@ def test_what_is_left_is_a_distribution(text, model, tmp_path, threshold):
     ngram = read(pruned, tokenizer, tmp_path / "pruned.arpa")
     for sentence in sentences[:4]:
         for end in range(1, len(sentence)):
-            assert ngram.next_words(sentence[:end].tolist()).sum() == pytest.approx(1, abs=1e-4)
+            check_distribution(ngram, sentence[:end].tolist())
+
+
+def test_a_context_may_outlive_its_suffix(text, model, tmp_path):
+    _, tokenizer, sentences = text
+    grams, counts = model
+    random = np.random.default_rng(0)
+    drawn = [1000 * (random.random(len(count)) < 0.5) for count in counts]
+    ngram = read(ngram_mixture.prune(grams, drawn, 0.0), tokenizer, tmp_path / "holes.arpa")
+    holes = 0
+    for sentence in sentences[:4]:
+        for end in range(3, len(sentence)):
+            ids = sentence[:end].tolist()
+            holes += ngram._index(ids[-3:]) >= 0 > ngram._index(ids[-2:])
+            check_distribution(ngram, ids)
+    assert holes
 
 
 def test_a_threshold_prunes_what_gains_least(text, model):
@@ -92,7 +119,8 @@ def test_the_networks_log_probabilities_are_those_of_the_evaluation(text):
     language_model = LanguageModel("gru", network, tokenizer, temperature=1.3)
     running = read_running_text(path, tokenizer, lines_alone=True)
     found = ngram_mixture.network_log_probs(language_model, running)
-    parts = score_documents(language_model, running.documents)
-    expected = np.concatenate([scores.log_probs for scores in parts])
-    np.testing.assert_allclose(np.sort(found), np.sort(expected), rtol=1e-5)
-    assert len(found) == len(running.tokens)
+    lines = [
+        np.concatenate([scores.log_probs for scores in score_documents(language_model, [line])])
+        for line in running.documents
+    ]
+    np.testing.assert_allclose(found, np.concatenate(lines), rtol=1e-5)
