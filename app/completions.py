@@ -60,6 +60,11 @@ def encode_prompts(
     if len(prompts) * best_of > most_sequences:
         message = f"must be at most {most_sequences} completions in all, prompts times completions"
         raise InvalidRequestError("best_of" if query.best_of else "n", message)
+    most = most_tokens // (len(prompts) * best_of)
+    if query.logprobs is not None and query.max_tokens > most:
+        message = f"must be at most {most}: with logprobs, prompts times completions times "
+        message += f"max_tokens must be at most {most_tokens}"
+        raise InvalidRequestError("max_tokens", message)
     return prompts
 
 

@@ -75,6 +75,17 @@ def test_what_an_echo_takes_is_bounded_for_all_completions_together(models: Mode
     assert caught.value.field == "n"
 
 
+def test_what_completions_are_described_is_bounded_for_all_together(models: Models):
+    model = models[SUBWORD]
+    most = {"most_tokens": 120, "most_sequences": 10}
+    options = {"prompt": ["we", "you"], "n": 2, "best_of": 3, "logprobs": 0, "max_tokens": 20}
+    for asked in ({}, {"max_tokens": 21, "logprobs": None}, {"max_tokens": 30, "best_of": 2}):
+        assert encode_prompts(model, CompletionRequest(**options | asked), **most)
+    with pytest.raises(InvalidRequestError, match="max_tokens: must be at most 20") as caught:
+        encode_prompts(model, CompletionRequest(**options | {"max_tokens": 21}), **most)
+    assert caught.value.field == "max_tokens"
+
+
 def test_prompts_beyond_the_bound_are_not_read(models: Models, monkeypatch):
     model = models[SUBWORD]
     encoded = []
