@@ -105,13 +105,13 @@ class AsyncClient:
         response = await self._send(self._post("/generate", body), stream=True)
         parser = EventParser()
         try:
-            async for line in response.aiter_lines():
-                event = parser.feed(line)
-                said = event_of(event) if event else None
-                if said is not None:
-                    yield said
-                if isinstance(said, GenerateResponse):
-                    return
+            async for data in response.aiter_bytes():
+                for event in parser.feed(data):
+                    said = event_of(event)
+                    if said is not None:
+                        yield said
+                    if isinstance(said, GenerateResponse):
+                        return
         except httpx.HTTPError as error:
             raise unreachable(error, response.url) from error
         finally:

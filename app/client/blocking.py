@@ -112,13 +112,13 @@ class Client:
         response = self._send(self._post("/generate", body), stream=True)
         parser = EventParser()
         try:
-            for line in response.iter_lines():
-                event = parser.feed(line)
-                said = event_of(event) if event else None
-                if said is not None:
-                    yield said
-                if isinstance(said, GenerateResponse):
-                    return
+            for data in response.iter_bytes():
+                for event in parser.feed(data):
+                    said = event_of(event)
+                    if said is not None:
+                        yield said
+                    if isinstance(said, GenerateResponse):
+                        return
         except httpx.HTTPError as error:
             raise unreachable(error, response.url) from error
         finally:

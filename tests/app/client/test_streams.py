@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from app.client import AsyncClient, Client, ServiceError, TextPiece, UnreachableError
@@ -56,20 +57,48 @@ def test_a_stream_that_breaks_is_an_error(body, error, message):
         asyncio.run(collect())
 
 
-def test_events_are_read_as_the_standard_says():
+SEPARATORS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # lines end here for str.splitlines
+
+
+def test_a_line_separator_in_a_text_ends_no_line():
+    said = orjson.dumps({"index": 0, "text": SEPARATORS})
+    assert SEPARATORS[-1].encode() in said
+    whole = {"model": "m", "results": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+    body = b"event: text\ndata: %b\n\nevent: done\ndata: %b\n\n" % (said, orjson.dumps(whole))
+    script = scripted(httpx.Response(200, content=body), httpx.Response(200, content=body))
+    transport = httpx.MockTransport(script)
+    with Client(transport=transport) as client:
+        piece, last = client.stream("a")
+    assert piece == TextPiece(0, SEPARATORS)
+
+    async def collect() -> list[TextPiece | GenerateResponse]:
+        async with AsyncClient(transport=transport) as client:
+            return [said async for said in client.stream("a")]
+
+    assert asyncio.run(collect()) == [piece, last]
+
+
+LINES = [
+    ": hello",
+    "event:text",
+    "data:a",
+    "data: b",
+    "id: 3",
+    "",
+    "",
+    "event: x",
+    "",
+    f"data: c{SEPARATORS}",
+    "",
+    "data: unfinished",
+]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_events_are_read_as_the_standard_says(end, size):
     parser = EventParser()
-    lines = [
-        ": hello",
-        "event:text",
-        "data:a",
-        "data: b",
-        "id: 3",
-        "",
-        "",
-        "event: x",
-        "",
-        "data: c",
-        "",
-    ]
-    events = [event for line in lines if (event := parser.feed(line))]
-    assert events == [("text", "a\nb"), ("message", "c")]
+    data = end.join(LINES).encode()
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    events = [event for piece in [b"", *pieces] for event in parser.feed(piece)]
+    assert events == [("text", "a\nb"), ("message", f"c{SEPARATORS}")]
