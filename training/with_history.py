@@ -6,6 +6,7 @@ carried from line to line, which is what a program gets that sends the whole doc
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,45 @@ _CHARACTERS = 16_384  # of a history: as many as the service takes
 _TOGETHER = 32  # lines
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Lines to score, in their documents.
+
+    Attributes:
+        documents: Lines of each.
+        first: Lines of the first document that are history only.
+        told: What was drawn, in words.
+    """
+
+    documents: list[list[str]]
+    first: int
+    told: str
+
+
 def draw_documents(path: Path, *, lines: int, seed: int) -> list[list[str]]:
     """Return whole documents, drawn at random, until they have this many lines; the last is cut."""
+    return _draw(list(read_whole_documents(path)), lines, seed)
+
+
+def draw_lines(path: Path, *, lines: int, seed: int) -> Drawn:
+    """Draw documents, as `draw_documents` does; of an only one, lines in a row.
+
+    These begin at random; of what stands before them, a history's characters are kept.
+    """
     documents = list(read_whole_documents(path))
+    if len(documents) > 1:
+        return Drawn(_draw(documents, lines, seed), 0, "lines of documents drawn at random")
+    (document,) = documents
+    if len(document) <= lines:
+        return Drawn(documents, 0, "all lines of the only document")
+    start = int(np.random.default_rng(seed).integers(len(document) - lines + 1))
+    kept = "\n".join(document[:start])[-_CHARACTERS:]
+    before = kept.split("\n") if start else []
+    told = "lines in a row of the only document, from one drawn at random"
+    return Drawn([[*before, *document[start : start + lines]]], len(before), told)
+
+
+def _draw(documents: Sequence[list[str]], lines: int, seed: int) -> list[list[str]]:
     order = np.random.default_rng(seed).permutation(len(documents))
     drawn: list[list[str]] = []
     for i in order.tolist():
@@ -66,18 +103,22 @@ def history_metrics(
     Args:
         model: Who is asked.
         path: A text file in one of the formats of `training.corpora`.
-        lines: How many to score, of documents drawn at random.
+        lines: How many to score, see `draw_lines`.
         seed: Of the drawing.
         progress: Called with how many of all lines are done, and with their number.
+
+    Returns:
+        By name; with an interval where lines of two documents or more were drawn.
     """
-    documents = draw_documents(path, lines=lines, seed=seed)
-    texts = [line for document in documents for line in document]
+    drawn = draw_lines(path, lines=lines, seed=seed)
+    documents, first = drawn.documents, drawn.first
+    texts = [line for document in documents for line in document][first:]
     words = np.array([max(1, len(text.split())) for text in texts], dtype=np.float64)
     # Lines of a document are alike, so that what was drawn are documents.
-    starts = np.cumsum([0, *map(len, documents[:-1])])
+    starts = np.cumsum([0, *map(len, documents[:-1])])  # `first` is 0 where there are two
     kinds = {
         "alone": [""] * len(texts),
-        "with_history": histories(documents),
+        "with_history": histories(documents)[first:],
         "with_other_history": other_histories(documents, documents) if len(documents) > 1 else [],
     }
     total = len(texts) * sum(map(bool, kinds.values()))
@@ -92,28 +133,26 @@ def history_metrics(
             done += len(programs)
             progress(done, total)
     carried = [_carried(model.tokenizer, document) for document in documents]
-    nats["carried"] = [value for part in run_all(carried, model) for value in part]
+    nats["carried"] = [value for part in run_all(carried, model) for value in part][first:]
     return {
         f"perplexity_of_lines_{kind}": _perplexity(
             np.add.reduceat(values, starts),
             np.add.reduceat(words, starts),
-            f"{_DEFINITIONS[kind]}; {len(values):,} lines",
+            f"exp(nats / words) over {drawn.told}; the nats of all tokens, one end of sentence a "
+            "line included, over the white-space separated words; "
+            f"{_HOW[kind]}; {len(values):,} lines",
         )
         for kind, values in nats.items()
         if values
     }
 
 
-_DEFINITIONS = {
-    kind: "exp(nats / words) over lines of documents drawn at random; the nats of all tokens, one "
-    f"end of sentence a line included, over the white-space separated words; {how}"
-    for kind, how in {
-        "alone": "each line scored alone",
-        "with_history": "each line scored alone, what stands before it in its document given as "
-        f"its history ({_CHARACTERS:,} characters at most)",
-        "with_other_history": "each line scored alone, another document given as its history",
-        "carried": "the state of the network carried from line to line of a document",
-    }.items()
+_HOW = {
+    "alone": "each line scored alone",
+    "with_history": "each line scored alone, what stands before it in its document given as "
+    f"its history ({_CHARACTERS:,} characters at most)",
+    "with_other_history": "each line scored alone, another document given as its history",
+    "carried": "the state of the network carried from line to line of a document",
 }
 
 
@@ -122,7 +161,8 @@ def _perplexity(nats: np.ndarray, words: np.ndarray, definition: str) -> Metric:
     assert mean.value is not None
     assert mean.interval is not None
     low, high = np.exp(mean.interval).tolist()
-    return Metric(float(np.exp(mean.value)), definition, mean.count, (low, high))
+    interval = (low, high) if mean.count > 1 else None  # one document tells nothing of others
+    return Metric(float(np.exp(mean.value)), definition, mean.count, interval)
 
 
 def _carried(tokenizer: Tokenizer, document: Sequence[str]) -> Program[list[float]]:

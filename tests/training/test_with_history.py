@@ -17,6 +17,7 @@ from training import fit_history
 from training.corpora import read_whole_documents
 from training.with_history import (
     draw_documents,
+    draw_lines,
     histories,
     history_metrics,
     other_histories,
@@ -97,6 +98,49 @@ def test_metrics_are_what_scores_add_up_to(blocks, tokenizers, kind):
     assert metrics["perplexity_of_lines_carried"].value == perplexity(carried)
     for metric in metrics.values():
         assert metric.interval[0] <= metric.value <= metric.interval[1]
+
+
+def test_lines_of_an_only_document_begin_anywhere_and_have_what_stands_before(tmp_path):
+    path = tmp_path / "lines.txt"
+    lines = [f"line {i} is here" for i in range(2000)]
+    path.write_text("\n".join(lines) + "\n")
+    starts = set()
+    for seed in range(9):
+        drawn = draw_lines(path, lines=5, seed=seed)
+        (document,) = drawn.documents
+        start = lines.index(document[drawn.first])
+        assert document[drawn.first :] == lines[start : start + 5]
+        assert histories([document])[drawn.first] == "\n".join(lines[:start])[-16_384:]
+        starts.add(start)
+    assert len(starts) == 9
+    whole = draw_lines(path, lines=2000, seed=0)
+    assert (whole.documents, whole.first) == ([lines], 0)
+
+
+@pytest.mark.parametrize(("lines", "told"), [(3, "lines in a row"), (9, "all lines")])
+def test_one_document_has_no_interval(tmp_path, tokenizers, lines, told):
+    path = tmp_path / "lines.txt"
+    texts = [line for document in DOCUMENTS for line in document]
+    path.write_text("\n".join(texts) + "\n")
+    model = random_model("lstm", tokenizers["subword"])
+    metrics = history_metrics(model, path, lines=lines, seed=1)
+    drawn = draw_lines(path, lines=lines, seed=1)
+    (document,) = drawn.documents
+    assert bool(drawn.first) == (lines == 3)
+    scored = document[drawn.first :]
+    words = sum(len(text.split()) for text in scored)
+    carried = [
+        run(score(model, line, context="\n".join([*document[:i], ""])), model).log_prob
+        for i, line in enumerate(document)
+    ][drawn.first :]
+    alone = [run(score(model, text), model).log_prob for text in scored]
+    for name, log_probs in (("carried", carried), ("alone", alone)):
+        expected = pytest.approx(math.exp(-sum(log_probs) / words), rel=1e-4)
+        assert metrics[f"perplexity_of_lines_{name}"].value == expected
+    for metric in metrics.values():
+        assert metric.interval is None
+        assert f"{told} of the only document" in metric.definition
+        assert metric.definition.endswith(f"; {len(scored)} lines")
 
 
 def test_the_fit_computes_what_is_served(blocks, tokenizers):
