@@ -1,8 +1,9 @@
 """From a checked request for completions to its answer, whole or in chunks."""
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.schemas.openai import CompletionRequest
@@ -179,7 +180,8 @@ class Completer:
         index = event.prompt * query.n + piece.index
         written = self._written[index]
         self._completion_tokens += len(piece.tokens)
-        logprobs = self._logprobs(written, piece.tokens)
+        tokens = written.take(piece)
+        logprobs = self._logprobs(written, tokens, most=written.sent)
         return [self._chunk(index, piece.text, logprobs, piece.finish_reason)]
 
     def last_chunks(self) -> list[JSON]:
@@ -209,13 +211,13 @@ class Completer:
             if not self._scored:
                 written.texts.read(prompt.token_ids)
         text = prompt.text if self._query.echo else ""
-        written.offset = len(text)
+        written.offset = written.sent = len(text)
         return text, logprobs, written
 
     def _logprobs(
         self,
         written: "_Written",
-        tokens: Sequence[TokenChoice],
+        tokens: Iterable[TokenChoice],
         *,
         parts: Sequence[str] = (),
         most: int | None = None,
@@ -248,13 +250,29 @@ class Completer:
 
 @dataclass
 class _Written:
-    """How far the text of one choice is."""
+    """How far the text of one choice is, and in a stream how far it was sent, characters."""
 
     texts: TokenTexts
     offset: int = 0
+    sent: int = 0
+    waiting: deque[TokenChoice] = field(default_factory=deque)  # for their text to be sent
 
     def copy(self) -> "_Written":
-        return _Written(self.texts.copy(), self.offset)
+        return _Written(self.texts.copy(), self.offset, self.sent, self.waiting.copy())
+
+    def take(self, piece: Piece) -> Iterator[TokenChoice]:
+        """Return the tokens that may be told of when this is sent, while ``offset`` goes along.
+
+        Where a text is held back, as it may become a stop string, nobody knows yet where its tokens
+        will stand.
+        """
+        self.sent += len(piece.text)
+        self.waiting += piece.tokens
+        return self._settled(ended=piece.finish_reason is not None)
+
+    def _settled(self, *, ended: bool) -> Iterator[TokenChoice]:
+        while self.waiting and (ended or self.offset < self.sent):
+            yield self.waiting.popleft()
 
 
 def _top(

@@ -1,18 +1,19 @@
 """What an answer to OpenAI's clients costs, whatever they ask for."""
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from app.completions import Completer, encode_prompts
+from app.completions import Completer, Event, encode_prompts
 from app.schemas.openai import CompletionRequest
 from app.token_texts import TokenTexts
 from models.errors import InvalidRequestError
 from models.forward import run
 from models.language_model import LanguageModel
-from tests.app.conftest import SUBWORD
+from tests.app.conftest import SUBWORD, WORD
 
 Models = dict[str, LanguageModel]
 
@@ -33,6 +34,42 @@ def test_a_prompt_is_described_once_for_all_its_completions(models: Models):
     # What comes behind it is each one's own.
     lengths = [len(choice["logprobs"]["tokens"]) for choice in choices]
     assert lengths == [read + 5] * 4
+
+
+@pytest.mark.parametrize("name", [SUBWORD, WORD])
+def test_a_stream_says_where_tokens_stand_as_the_whole_answer_does(models: Models, name):
+    model = models[name]
+    options = {"prompt": "we", "logprobs": 0, "max_tokens": 12, "echo": True, "seed": 4, "n": 3}
+
+    def completer(**asked) -> Completer:
+        query = CompletionRequest(**options | asked)
+        prompts = encode_prompts(model, query, most_tokens=1000, most_sequences=10)
+        return Completer(model, query, prompts, name="0")
+
+    text = str(whole_answer(completer(), model)[0]["text"]).removeprefix("we")
+    # Stop strings that come, some of which hold several tokens back, and some that never do.
+    stops = [text[at : at + length] for at in range(len(text)) for length in (2, 9)]
+    stops += [stop + "#" for stop in stops[::3]]
+    for stop in stops:
+        whole = whole_answer(completer(stop=stop), model)
+        streaming = completer(stop=stop, stream=True)
+        events: list[Event] = []
+        run(streaming.program(events.append), model)
+        sent = [""] * 3
+        offsets: list[list[int]] = [[], [], []]
+        for chunk in (chunk for event in events for chunk in streaming.chunks(event)):
+            (choice,) = chunk["choices"]
+            index = choice["index"]
+            sent[index] += choice["text"]
+            offsets[index] += choice["logprobs"]["text_offset"]
+            assert max(offsets[index]) <= len(sent[index])
+        assert sent == [choice["text"] for choice in whole]
+        assert offsets == [choice["logprobs"]["text_offset"] for choice in whole]
+
+
+def whole_answer(completer: Completer, model: LanguageModel) -> list[dict[str, Any]]:
+    choices: list[dict[str, Any]] = completer.answer(run(completer.program(), model))["choices"]
+    return choices
 
 
 @pytest.mark.parametrize("stream", [True, False])

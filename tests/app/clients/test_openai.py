@@ -226,7 +226,7 @@ def test_a_stream_tells_the_same(ask: openai.OpenAI, name, echo):
         assert "".join(part.text for part in parts) == expected.text
         assert [part.finish_reason for part in parts[:-1]] == [None] * (len(parts) - 1)
         assert parts[-1].finish_reason == expected.finish_reason
-        for field in ("tokens", "token_logprobs", "top_logprobs"):
+        for field in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
             told = [value for part in parts for value in getattr(part.logprobs, field)]
             assert told == getattr(expected.logprobs, field)
 
