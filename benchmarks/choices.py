@@ -43,16 +43,18 @@ from models.networks import Network, build_network, network_config, transformer
 from models.tokenizers import Tokenizer, train_tokenizer
 from training.allocator import restart_tuned
 from training.corpora import read_documents
-from training.dataset import concatenate, corpus_lines, prepare
+from training.dataset import Dataset, concatenate, corpus_lines, prepare
 from training.evaluate import evaluate
 from training.journal import Journal
 from training.ngram import BOS, END, UNK, NGram
 from training.recipe import Recipe, load_recipe
+from training.sampled_softmax import CandidateSampler
 from training.trainer import Trainer
 
 FOLDER = Path("runs/choices")
 SOURCES = ("dialogue", "sentences", "wikitext-2")
-MULTIPLICATIONS = 7e12  # of the weights, forward, in a whole run
+MULTIPLICATIONS = 7e12  # by the weights and in attention, forward, in a whole run
+_STEPS_DRAWN = 20  # to count the words of a sampled softmax
 _VALID_PARTS = {"dialogue": 4}  # one document in so many is read for validation
 _SETTINGS = (
     "network.embedding_size=160",
@@ -208,18 +210,42 @@ def write_texts(corpus: Path, folder: Path, part: int, change: Callable[[str], s
                         file.write("\n")
 
 
-def multiplications(network: Network, recipe: Recipe) -> int:
-    """Return multiplications a token, forward: of all weights, and of attention."""
+def multiplications(network: Network, recipe: Recipe, dataset: Dataset) -> float:
+    """Return multiplications a token, forward: of all weights, and of attention.
+
+    Args:
+        network: To be trained.
+        recipe: Where its softmax is sampled, the mean over all steps counts.
+        dataset: To be read.
+    """
     layers = [p.numel() for n, p in network.named_parameters() if p.dim() == 2]
     layers.remove(network.embedding.weight.numel())
     training = recipe.training
-    output = network.output_weight.numel()
+    words = float(network.vocab_size)
     if training.softmax_samples:
-        sampled = training.softmax_samples * network.output_weight.size(1)
-        output = round(output + training.sampled_share * (sampled - output))
+        words += training.sampled_share * (candidates(network, recipe, dataset) - words)
+    width = network.output_weight.size(1)
     seen = (network.context_length or 1) - 1 + training.segment_length
-    attention = 2 * seen * network.output_weight.size(1) * recipe.network["num_layers"]
-    return sum(layers) + output + (attention if network.context_length else 0)
+    attention = 2 * seen * width * recipe.network["num_layers"]
+    return sum(layers) + words * width + (attention if network.context_length else 0)
+
+
+def candidates(network: Network, recipe: Recipe, dataset: Dataset) -> float:
+    """Return how many words the sampled softmax of a step runs over, mean of some steps.
+
+    They are frequent words, drawn ones, and the step's own.
+    """
+    training = recipe.training
+    sampler = CandidateSampler(dataset.tokens, network.vocab_size, training.softmax_samples)
+    random, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    last = len(dataset) - training.segment_length
+    counts = []
+    for _ in range(_STEPS_DRAWN):
+        starts = random.integers(last + 1, size=(training.batch_size, 1))
+        tokens = dataset.tokens[starts + np.arange(training.segment_length)]  # (B, T)
+        targets = torch.from_numpy(tokens.astype(np.int64).ravel())
+        counts.append(len(sampler.draw(targets, generator=generator).token_ids))
+    return statistics.mean(counts)
 
 
 def run(name: str, corpus: Path) -> None:
@@ -242,7 +268,7 @@ def run(name: str, corpus: Path) -> None:
     transformer.Block = variant.block  # type: ignore[misc]
     sizes = {"vocab_size": tokenizer.vocab_size, "num_ids": tokenizer.num_ids}
     network = build_network(network_config({**recipe.network, **sizes}))
-    tokens = MULTIPLICATIONS / multiplications(network, recipe)
+    tokens = MULTIPLICATIONS / multiplications(network, recipe, dataset)
     timed = replace(recipe, training=replace(recipe.training, epochs=tokens / len(dataset)))
     trainer = Trainer(network, timed, dataset, valid, folder)
     began = time.process_time()

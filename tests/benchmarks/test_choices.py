@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from benchmarks import choices
 from models.networks import build_network, network_config, transformer
 from models.tokenizers import train_tokenizer
+from training.dataset import Dataset
 
 VARIANTS = {**choices.SEEDS, **choices.CHANGED}
 SIZES = {"vocab_size": 50, "num_ids": 51}
@@ -61,7 +62,34 @@ def test_multiplications_are_those_of_the_products(monkeypatch):
         with FlopCounterMode(display=False) as counter:
             network(torch.zeros(2, length, dtype=torch.int64), state)
         counted = counter.get_total_flops() / 2 / 2 / length
-        assert choices.multiplications(network, recipe) == pytest.approx(counted)
+        assert choices.multiplications(network, recipe, None) == pytest.approx(counted)
+
+
+def test_multiplications_of_an_lstm(monkeypatch):
+    recipe, network = build(VARIANTS["LSTM, seed 1"], monkeypatch)
+    gates = 4 * 256 * (160 + 256) + 4 * 256 * (256 + 256)
+    assert choices.multiplications(network, recipe, None) == gates + 256 * 160 + 160 * 50
+
+
+def test_multiplications_of_a_sampled_softmax(monkeypatch):
+    monkeypatch.setitem(SIZES, "vocab_size", 9000)
+    monkeypatch.setitem(SIZES, "num_ids", 9001)
+    recipe, network = build(VARIANTS["sampled softmax"], monkeypatch)
+    plain, _ = build(VARIANTS["Transformer, seed 1"], monkeypatch)
+    tokens = np.random.default_rng(0).permutation(9000).repeat(2).astype(np.uint16)
+    dataset = Dataset(tokens, np.array([0, len(tokens)]), bos_id=9000, eos_id=0)
+    # Of 9,000 words, each as frequent: 256 always, some 1,050 of 2,048 positions that are words of
+    # their own, and some 730 drawn ones that are neither, each once.
+    positions = 32 * (1 + 63 / 2)
+    own = 9000 * (1 - (1 - 1 / 9000) ** positions)
+    drawn = 8744 * (1 - (1 - 1 / 8744) ** 768)
+    words = 9000 * (1 - (1 - 256 / 9000) * (1 - own / 9000) * (1 - drawn / 8744))
+    found = choices.candidates(network, recipe, dataset)
+    assert found == pytest.approx(words, rel=0.02)
+    saved = choices.multiplications(network, plain, None) - choices.multiplications(
+        network, recipe, dataset
+    )
+    assert saved == pytest.approx(0.9 * (9000 - found) * 160)
 
 
 def test_normalised_heads_have_a_mean_square_of_one(monkeypatch):
