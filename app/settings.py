@@ -16,7 +16,9 @@ PREFERRED = "everyday-lstm"
 class Settings(BaseSettings):
     """Settings of the service; its defaults suit one machine and clients that are not trusted."""
 
-    model_config = SettingsConfigDict(env_prefix="NEXTWORD_", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="NEXTWORD_", env_ignore_empty=True, frozen=True, allow_inf_nan=False
+    )
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes any that is free")
@@ -84,7 +86,10 @@ class Settings(BaseSettings):
         60, gt=0, le=86400, description="most seconds that an answer may take, waiting included"
     )
     cache_megabytes: float = Field(
-        256, ge=0, description="MiB a model for what was read, so that it is not read again"
+        256,
+        ge=0,
+        le=1 << 30,
+        description="MiB a model for what was read, so that it is not read again",
     )
 
     cors_origins: str = Field(

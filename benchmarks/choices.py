@@ -45,6 +45,7 @@ from training.allocator import restart_tuned
 from training.corpora import read_documents
 from training.dataset import Dataset, concatenate, corpus_lines, prepare
 from training.evaluate import evaluate
+from training.files import write_text
 from training.journal import Journal
 from training.ngram import BOS, END, UNK, NGram
 from training.recipe import Recipe, load_recipe
@@ -290,7 +291,23 @@ def run(name: str, corpus: Path) -> None:
     read = trainer.steps * recipe.training.batch_size * recipe.training.segment_length
     weights = sum(p.numel() for p in network.parameters())
     result = Result(weights, read, read / len(dataset), seconds, perplexities)
-    (folder / "result.json").write_text(json.dumps(asdict(result)), encoding="utf-8")
+    write_text(folder / "result.json", json.dumps(asdict(result)))
+
+
+def run_all(names: Sequence[str], corpus: Path, processes: int) -> Iterator[str]:
+    """Train and measure variants, so many side by side; yield the name of each that is done.
+
+    The first error of a run is raised at once: those that wait are cancelled, and those that run
+    come to their end.
+    """
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1)
+    try:
+        running = {pool.submit(run, name, corpus): name for name in names}
+        for done in as_completed(running):
+            done.result()
+            yield running[done]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def spelling_nats(tokenizer: Tokenizer, train: Sequence[Path], text: Path, folder: Path) -> float:
@@ -423,17 +440,10 @@ def main() -> None:
     variants = {**SEEDS, **CHANGED}
     missing = [name for name in variants if name not in results(variants)]
     columns = "{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with (
-        Progress(*columns, console=console) as bar,
-        ProcessPoolExecutor(
-            arguments.processes, mp_context=get_context("spawn"), max_tasks_per_child=1
-        ) as pool,
-    ):
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task("runs", total=len(variants), completed=len(variants) - len(missing))
-        running = {pool.submit(run, name, arguments.corpus): name for name in missing}
-        for done in as_completed(running):
-            done.result()
-            console.print(f"{running[done]}: done")
+        for name in run_all(missing, arguments.corpus, arguments.processes):
+            console.print(f"{name}: done")
             bar.advance(task)
     text = table()
     (FOLDER / "choices.md").write_text(text + "\n", encoding="utf-8")

@@ -10,6 +10,8 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from annotated_types import Ge, Le
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from app.ahead import likely_next
 from app.answers import next_word_answer
@@ -26,7 +28,17 @@ from app.wire import Answer
 from models.forward import Program
 from models.next_character import next_character
 
-Num = Annotated[int, Ge(1), Limit(Le, "max_top_k")]
+_DECIMAL = re.compile("-?[0-9]+")
+
+
+def _decimal(value: Any) -> Any:
+    """Refuse what is a whole number to `int` and pydantic only, such as 5.0 and 1_0."""
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
+        raise PydanticCustomError("int_parsing", "Input should be a valid integer")
+    return value
+
+
+Num = Annotated[int, Ge(1), Limit(Le, "max_top_k"), BeforeValidator(_decimal)]
 AnyName = Annotated[ModelName | None, Query(description="Name of the model.")]
 _ASCII = bytes(range(128))
 _LEFT = Query(description="What stands before.", examples=["I would like to book a "])

@@ -41,7 +41,7 @@ def token_routes(settings: Settings, registry: Registry) -> APIRouter:
             tokens = prompt.token_ids
         else:
             raise InvalidRequestError("text", "give either text or prompt")
-        if query.add_special_tokens:
+        if query.add_special_tokens and tokens[:1] != [model.tokenizer.bos_id]:
             tokens = [model.tokenizer.bos_id, *tokens]
         return Answer(
             {

@@ -10,6 +10,8 @@ from app.schemas.bounds import Bounds
 from app.schemas.requests import NextWordRequest, RankRequest, ScoreRequest
 from app.settings import Settings
 
+FLOATS = [name.upper() for name, f in Settings.model_fields.items() if f.annotation is float]
+
 
 def test_settings_come_from_the_environment_and_arguments_win(monkeypatch):
     monkeypatch.setenv("NEXTWORD_PORT", "9001")
@@ -29,7 +31,13 @@ def test_without_an_environment_only_this_machine_is_served():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("PORT", "65536"), ("PORT", "http"), ("MAX_BODY_BYTES", "0")]
+    ("name", "value"),
+    [
+        ("PORT", "65536"),
+        ("PORT", "http"),
+        ("MAX_BODY_BYTES", "0"),
+        *((name, value) for name in FLOATS for value in ("inf", "nan", "1e308")),
+    ],
 )
 def test_a_setting_out_of_its_range_is_refused(monkeypatch, name, value):
     monkeypatch.setenv(f"NEXTWORD_{name}", value)

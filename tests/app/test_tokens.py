@@ -46,6 +46,18 @@ def test_a_prompt_may_name_special_tokens_and_a_text_may_not(client, models: Mod
 
 
 @BOTH
+def test_a_prompt_that_begins_a_sentence_itself_gets_no_second_beginning(client, models, name):
+    tokenizer = models[name].tokenizer
+    words = tokenizer.encode("we sold").token_ids
+    for special in (True, False):
+        asked = {"add_special_tokens": special}
+        assert tokens(client, name, prompt="<s>we sold", **asked) == [tokenizer.bos_id, *words]
+    assert tokens(client, name, prompt="<s>") == [tokenizer.bos_id]
+    as_text = tokenizer.encode("<s>we").token_ids
+    assert tokens(client, name, text="<s>we") == [tokenizer.bos_id, *as_text]
+
+
+@BOTH
 def test_the_tokenizer_is_described(client, models: Models, name):
     tokenizer = models[name].tokenizer
     assert client.get("/tokenizer_info", params={"model": name}).json() == {

@@ -1,6 +1,8 @@
 import json
 import math
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 import numpy as np
@@ -149,6 +151,26 @@ def test_a_run_leaves_a_result(name, corpus, tmp_path, monkeypatch):
     assert all(words < found < 1000 for found in result.perplexities.values())
     written = (tmp_path / "runs" / choices._folder(name).name / "dialogue/valid.txt").read_text()
     assert written.count("\n\n") == 10
+
+
+def test_an_error_is_raised_at_once_and_cancels_what_waits(tmp_path, monkeypatch):
+    begun, release = [], threading.Event()
+
+    def run(name, corpus):
+        begun.append(name)
+        if name == "bad":
+            raise ValueError("no text")
+        release.wait(10)
+
+    monkeypatch.setattr(choices, "run", run)
+    monkeypatch.setattr(
+        choices, "ProcessPoolExecutor", lambda count, **_: ThreadPoolExecutor(count)
+    )
+    with pytest.raises(ValueError, match="no text"):
+        list(choices.run_all(["long", "bad", *"abcdefgh"], tmp_path, 2))
+    assert not release.is_set()
+    release.set()
+    assert len(begun) < 5
 
 
 def test_the_table_and_the_picture_tell_the_differences(tmp_path, monkeypatch):

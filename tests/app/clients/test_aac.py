@@ -21,7 +21,7 @@ from models.score import score
 from tests.app.clients.oracle import distributions
 from tests.app.conftest import SUBWORD, WORD, wait_until_ready
 from tests.models.helpers import model_of
-from tests.models.test_next_word_prefix import begun_mass
+from tests.models.test_next_word_prefix import begun_log_prob
 
 Models = dict[str, LanguageModel]
 PAGE = "https://keyboard.example"
@@ -61,6 +61,8 @@ def test_words_are_those_of_the_model(client: TestClient, models: Models, asked,
     [
         ({"num": 0}, 422),
         ({"num": "many"}, 422),
+        ({"num": "5.0"}, 422),
+        ({"num": "1_0"}, 422),
         ({"num": 10**6}, 422),
         ({"left": "a" * 3000}, 422),
         ({"prefix": "a" * 65}, 422),
@@ -127,10 +129,10 @@ def test_letters_have_the_share_of_the_words_that_go_on_so(kind, tokenizer):
     # A random model spreads its probability over so many spellings that the search gives up early.
     for context, stem in (("the cat ", "s"), ("the ", "compu")):
         found = {c.text: c.probability for c in run(next_character(model, context + stem), model)}
-        whole = begun_mass(model, context, stem.encode())
+        whole = math.exp(begun_log_prob(model, context, stem.encode()))
         seen = 0
         for letter in "aeidnt":
-            share = begun_mass(model, context, (stem + letter).encode()) / whole
+            share = math.exp(begun_log_prob(model, context, (stem + letter).encode())) / whole
             assert found.get(letter, 0.0) == pytest.approx(share, abs=2e-3)
             seen += share > 1e-3
         assert seen >= (tokenizer == "subword")
@@ -140,10 +142,10 @@ def test_letters_have_the_share_of_the_words_that_go_on_so(kind, tokenizer):
 @pytest.mark.parametrize("kind", ["lstm", "transformer"])
 def test_an_apostrophe_is_within_a_word_or_behind_it(kind):
     model = model_of(kind)
-    within = begun_mass(model, "the", b"teacher'")
+    within = math.exp(begun_log_prob(model, "the", b"teacher'"))
     word = math.exp(run(score(model, "teacher", context="the", eos=False), model).log_prob)
-    ended = word * begun_mass(model, "the teacher", b"\x01'")
-    letter = begun_mass(model, "the", b"teacher's")
+    ended = word * math.exp(begun_log_prob(model, "the teacher", b"\x01'"))
+    letter = math.exp(begun_log_prob(model, "the", b"teacher's"))
     found = {c.text: c.probability for c in run(next_character(model, "the teacher'"), model)}
     assert found["s"] <= (letter + ended) / (within + ended) + 2e-3
     assert found["s"] >= letter / (within + ended) - 2e-3
