@@ -23,6 +23,8 @@ from app.cli_common import (
 )
 from app.cli_evaluate import evaluate_all, fit_and_store, print_evaluations
 
+_SAMPLE = 2000  # positions
+
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(cli_evaluate.app)
 
@@ -50,7 +52,7 @@ def train(
     ] = None,
     sample: Annotated[
         int, typer.Option(min=0, help="Positions for word-level metrics at the end; 0 for none.")
-    ] = 2000,
+    ] = _SAMPLE,
     calibrated: Annotated[
         bool, typer.Option("--calibrate/--no-calibrate", help="Fit its temperature at the end.")
     ] = True,
@@ -71,6 +73,8 @@ def train(
         options += [("--set", setting) for setting in settings or ()]
         options += [("--threads", str(threads))] if threads else []
         options += [("--device", device)] if device else []
+        options += [("--sample", str(sample))] if sample != _SAMPLE else []
+        more = more if calibrated else ("--no-calibrate", *more)
         return shlex.join(["nextword", "train", *(x for pair in options for x in pair), *more])
 
     with user_errors(f"go on with:\n{command('--resume', shorten=False)}"):

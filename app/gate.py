@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.connection import address
 from app.errors import HANDLED, MisdirectedError, problem_response, responses
 from app.keys import Keyring, authenticate
+from app.openai_errors import CONTENT, PREFIX
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -91,8 +92,10 @@ def describe_refusals(schema: dict[str, Any], settings: Settings, *, keys: bool)
         if path in _ALWAYS_OPEN:
             continue
         secured = keys and path not in open_paths(settings)
+        theirs = {"content": CONTENT} if path.startswith(PREFIX) else {}
+        declared = {s: r | theirs for s, r in refusals.items() if s != "401" or secured}
         for operation in operations.values():
-            operation["responses"] |= {s: r for s, r in refusals.items() if s != "401" or secured}
+            operation["responses"] |= declared
             if secured:
                 operation["security"] = [{"bearer": []}, {"apiKey": []}]
 

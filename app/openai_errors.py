@@ -10,6 +10,7 @@ from models.errors import InvalidRequestError
 
 PREFIX = "/v1/"
 INVALID = 400  # what is 422 elsewhere
+CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}
 
 _UNPROCESSABLE = STATUSES[InvalidRequestError]
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}

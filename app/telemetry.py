@@ -13,7 +13,9 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.metrics import METHODS
+from models.completion import Completion
 from models.language_model import LanguageModel
+from models.score import SentenceScore
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -112,7 +114,7 @@ class Tracing:
 
 
 def _tokens(answer: Any) -> tuple[int, int]:
-    """Return how many tokens an answer says were read and written."""
+    """Return how many tokens an answer says were read and written; 0 where it does not say."""
     match answer:
         case {"usage": {"prompt_tokens": int(read), "completion_tokens": int(written)}}:
             return read, written
@@ -120,6 +122,10 @@ def _tokens(answer: Any) -> tuple[int, int]:
             return read, 0
         case {"results": [*results]}:
             return sum(getattr(result, "scored_tokens", 0) for result in results), 0
+        case SentenceScore():
+            return answer.scored_tokens, 0
+        case [Completion(), *_]:
+            return 0, sum(len(one.tokens) for each in answer for one in each.results)
     return 0, 0
 
 

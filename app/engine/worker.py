@@ -123,7 +123,7 @@ class Worker:
         self.stats.queued += job.items
         self._admit(_STEPS_AT_ONCE)
         try:
-            while job.running and self._is_short(job) and self._has_time(job):
+            while job.running and self._is_short() and self._has_time(job):
                 self._step()
         except BaseException as error:
             self._fail_all(error)
@@ -142,9 +142,10 @@ class Worker:
     def _end_turn(self) -> None:
         self._turn_ends = None
 
-    def _is_short(self, job: Job) -> bool:
-        """Return whether a program's next step takes no longer than a change of threads or two."""
-        waiting = [reading.rest for reading in job.readings if reading.result is None]
+    def _is_short(self) -> bool:
+        """Return whether the next step of all takes no longer than a change of threads or two."""
+        readings = [reading for job in self._active for reading in job.readings]
+        waiting = [reading.rest for reading in readings if reading.result is None]
         return self._small_step < _SHORT and sum(waiting) <= _TOKENS_AT_ONCE
 
     def drop(self, job: Job) -> None:

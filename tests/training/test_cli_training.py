@@ -183,7 +183,7 @@ def test_a_missing_extra_is_told_with_the_way_out(monkeypatch, options):
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, options):
     command = [sys.executable, "-m", "app.cli_training", "train", *map(str, options)]
-    command += ["--set", "training.epochs=500", "--threads", "1"]
+    command += ["--set", "training.epochs=500", "--threads", "1", "--no-calibrate"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         log = tmp_path / "run" / "log.jsonl"
         until = time.monotonic() + 60
@@ -195,7 +195,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, options):
     assert "stopped at step" in stderr
     hint = stderr.splitlines()[-1]
     assert hint.startswith("nextword train --recipe")
-    assert hint.endswith("--resume")
+    assert "--sample 20" in hint
+    assert hint.endswith("--no-calibrate --resume")
     assert os.path.getsize(tmp_path / "run" / "state.safetensors")
     assert "Traceback" not in stderr
 

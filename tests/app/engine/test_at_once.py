@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import dataclass, field
 
 from tests.app.engine.helpers import Slow, engine_run, program
 
@@ -44,6 +45,38 @@ def test_the_event_loop_has_little_time_and_takes_few_tokens():
         model.delay = 0.0002
         while len(await threads_of(engine, model, 200)) != 2:
             pass  # begun by the one, ended by the other
+
+    engine_run(scenario)
+
+
+@dataclass
+class Noting(Slow):
+    """Notes which thread computed how many tokens."""
+
+    computed: list[tuple[int, int]] = field(default_factory=list)
+
+    def compute(self, forwards):
+        tokens = sum(len(forward.token_ids) for forward in forwards)
+        self.computed.append((threading.get_ident(), tokens))
+        return super().compute(forwards)
+
+
+def test_what_others_wait_for_is_not_computed_in_the_event_loop_either():
+    async def scenario(engine):
+        loop = threading.get_ident()
+        model = Noting(delay=0.0)
+        total = 0
+        for _ in range(10):
+            while await threads_of(engine, model, 2) != {loop}:
+                pass
+            model.computed.clear()
+            await asyncio.gather(
+                engine.run(model, program(1, tokens=[0] * 60), small=True),
+                engine.run(model, program(1), small=True),
+            )
+            assert all(tokens < 60 for thread, tokens in model.computed if thread == loop)
+            total += sum(tokens for _, tokens in model.computed)
+        assert total == 10 * 61
 
     engine_run(scenario)
 

@@ -70,7 +70,12 @@ def test_every_operation_is_denied_without_a_key_but_health_and_readiness(keyed:
             check_denied(response, NO_KEY)
             operation = schema["paths"][path][method]
             assert operation["security"] == [{"bearer": []}, {"apiKey": []}]
-            assert "WWW-Authenticate" in operation["responses"]["401"]["headers"]
+            declared = operation["responses"]["401"]
+            assert "WWW-Authenticate" in declared["headers"]
+            assert response.headers["content-type"] in declared["content"]
+            if path.startswith("/v1/"):
+                schema_of = declared["content"]["application/json"]["schema"]
+                assert schema_of == {"$ref": "#/components/schemas/OpenAIError"}
     assert schema["components"]["securitySchemes"].keys() == {"bearer", "apiKey"}
 
 

@@ -78,6 +78,21 @@ def test_a_next_word_says_what_was_read(span_of):
     assert span.attributes["gen_ai.usage.input_tokens"] > 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_completion_says_what_was_written(span_of, stream):
+    body = {"prompt": [SECRET, "we"], "model": SUBWORD, "max_tokens": 3, "stream": stream}
+    span = span_of("POST", "/v1/completions", json=body)
+    assert 0 < span.attributes["gen_ai.usage.output_tokens"] <= 6
+
+
+def test_a_bulk_of_lines_says_how_many_tokens_were_scored(span_of):
+    body = b"".join(b'{"text": "%b", "model": "%b"}\n' % (w, SUBWORD.encode()) for w in (b"we", b"I"))
+    headers = {"content-type": "application/x-ndjson"}
+    span = span_of("POST", "/score/bulk", content=body, headers=headers)
+    assert span.attributes["nextword.items"] == 2
+    assert 4 <= span.attributes["gen_ai.usage.input_tokens"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "options", "name", "status"),
     [
