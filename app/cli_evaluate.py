@@ -181,10 +181,13 @@ def _online(
     """Return what measures a file online; nothing of it where that was not asked for."""
     if method is None:
         return lambda path: {}
-    from training.online import online_metric, online_settings, read_statistics
+    from training.online import SEARCHED, online_metric, online_settings, read_statistics
     from training.online import tune as search
 
     settings = online_settings(method, overrides)
+    given = {override.partition("=")[0] for override in overrides}
+    if tuned_on and (both := sorted(given.intersection(SEARCHED[method]))):
+        fail(f"--tune searches {both[0]}: leave --online-set {both[0]}=… out, or --tune")
     gradients = read_statistics(model, settings, statistics)
     if tuned_on:
         settings = search(model, tuned_on, settings, gradients)

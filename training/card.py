@@ -11,7 +11,7 @@ from typing import Any
 from models.checkpoint import CARD, WEIGHTS
 from models.language_model import LanguageModel
 from training.files import write_text
-from training.known_corpora import source_of
+from training.known_corpora import OWN, source_of
 from training.metrics import definition_of_all
 
 LOSS_PICTURE, RELIABILITY_PICTURE = "loss.png", "reliability.png"
@@ -117,18 +117,20 @@ def _article(noun: str) -> str:
 def _corpora(details: Mapping[str, Any]) -> str:
     corpus = details.get("corpus", {})
     before = details.get("training", {}).get("began_with", {})
-    rows = []
+    rows, known = [], False
     for use in ("train", "valid"):
         earlier, files = before.get(use, []), corpus.get(use, [])
         for name in dict.fromkeys([*earlier, *files]):
             when = "" if name not in earlier else ", also before" if name in files else ", before"
             source = source_of(name)
+            known = known or source != OWN
             rows.append(f"| `{name}` | {use}{when} | {source.title} | {source.licence} |")
     if not rows:
         return ""
     head = "## Data\n\n| file | use | what | licence |\n|---|---|---|---|\n"
     tokens = f"\n\n{corpus['tokens']:,} training tokens." if "tokens" in corpus else ""
-    return head + "\n".join(rows) + tokens + " `valid` chose the best weights."
+    named = " What they are is told by the names of their folders." if known else ""
+    return head + "\n".join(rows) + tokens + " `valid` chose the best weights." + named
 
 
 def _training(model: LanguageModel, picture: bool) -> str:

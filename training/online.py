@@ -30,6 +30,10 @@ METHODS: Mapping[str, type[CacheSettings] | type[DynamicSettings]] = {
     "cache": CacheSettings,
     "dynamic": DynamicSettings,
 }
+SEARCHED: Mapping[str, tuple[str, ...]] = {  # settings that `tune` looks for
+    "cache": ("size", "theta", "share"),
+    "dynamic": ("rate", "decay"),
+}
 TUNED_TOKENS = 20_000  # of each file, by a method that takes a pass for every setting
 OnlineSettings = CacheSettings | DynamicSettings
 

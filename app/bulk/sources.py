@@ -121,10 +121,27 @@ class Source:
                     self.position += batch.num_rows
                     behind = batch.slice(min(skip, batch.num_rows))
                     skip -= batch.num_rows - behind.num_rows
-                    for row in behind.to_pylist():
+                    for row in rows_of(behind):
                         yield line_of(row, self._defaults)
         except arrow.ArrowException as error:
             raise FileError(f"{self._path}: is no Parquet file: {error}") from None
+
+
+def rows_of(table: Any) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table or a batch of Arrow; a string that is no UTF-8 becomes bytes."""
+
+    def cell(scalar: Any) -> Any:
+        try:
+            return scalar.as_py()
+        except UnicodeDecodeError:
+            return b""
+
+    try:
+        yield from table.to_pylist()
+    except UnicodeDecodeError:
+        columns = [(name, table.column(name)) for name in table.schema.names]
+        for row in range(table.num_rows):
+            yield {name: cell(column[row]) for name, column in columns}
 
 
 def line_of(row: Mapping[str, Any], defaults: Mapping[str, Any] = MappingProxyType({})) -> bytes:

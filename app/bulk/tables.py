@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pyarrow
 
-from app.bulk.sources import line_of
+from app.bulk.sources import line_of, rows_of
 
 _SCORES = {
     "log_prob": pyarrow.float64(),
@@ -25,7 +25,7 @@ _ASKED = ("text", "context", "bos", "eos", "tokens")
 def lines_of(texts: pyarrow.Table) -> list[bytes]:
     """Return a line for each row of a table with a column ``text``; other columns ask nothing."""
     asked = texts.select([name for name in _ASKED if name in texts.column_names])
-    return [line_of(row) for row in asked.to_pylist()]
+    return [line_of(row) for row in rows_of(asked)]
 
 
 def with_scores(texts: pyarrow.Table, rows: Iterable[bytes]) -> pyarrow.Table:

@@ -75,6 +75,7 @@ def test_known_corpora_carry_their_licences(tmp_path, corpus):
     assert f"{tokens:,} training tokens" in card
     for licence in ("CC BY-SA 4.0", "CC BY 2.0 FR", "CC BY-SA 3.0"):
         assert card.count(licence) == 1
+    assert "told by the names of their folders" in card
 
 
 def test_a_file_of_the_run_and_of_its_base_is_named_once(folder):

@@ -150,6 +150,13 @@ def test_texts_that_are_none_are_told_in_a_line(tmp_path, options, checkpoint, c
         (["{checkpoint}", "{checkpoint}", "--data", "{data}"], "together with --ensemble"),
         (["{checkpoint}", "--data", "{data}", "--ensemble", "--card"], "measures perplexities"),
         (["{checkpoint}", "--data", "{data}", "--tune", "{data}"], "go with --online"),
+        (
+            [
+                *("{checkpoint}", "--data", "{data}", "--online", "cache", "--tune", "{data}"),
+                *("--online-set", "share=0.1"),
+            ],
+            "--tune searches share",
+        ),
         (["{checkpoint}", "--data", "{data}", "--online", "soon"], "must be cache or dynamic"),
         (["{checkpoint}", "--data", "{data}", "--online", "cache", "--lines"], "begin anew"),
         (["{checkpoint}", "--data", "{data}", "--online", "dynamic"], "name the training text"),

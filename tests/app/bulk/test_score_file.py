@@ -257,6 +257,10 @@ def test_parquet_in_and_out_and_gone_on_with(tmp_path: Path):
     assert "exists" in score(*arguments, code=2).stderr
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     assert "bad.parquet" in score("--input", tmp_path / "bad.parquet", code=2).stderr
+    torn = arrow.array([b"we", b"w\xff"]).view(arrow.string())
+    parquet.write_table(arrow.table({"text": torn}), tmp_path / "torn.parquet")
+    score("--input", tmp_path / "torn.parquet", "--output", tmp_path / "torn.jsonl", code=1)
+    assert ["error" in row for row in rows(tmp_path / "torn.jsonl")] == [False, True]
     parquet.write_table(arrow.table({"a": [1]}), tmp_path / "no.parquet")
     assert "has no column text" in score("--input", tmp_path / "no.parquet", code=2).stderr
 

@@ -52,6 +52,19 @@ def test_a_cell_that_json_cannot_say_has_an_error_of_its_own(models, column):
         assert row["log_prob"] is None
 
 
+def test_a_string_that_is_no_utf_8_takes_no_other_with_it(models):
+    from app.bulk.tables import lines_of
+
+    texts = arrow.array([b"we", b"w\xff", b"we sold"]).view(arrow.string())
+    scorer = LocalScorer(models[SUBWORD], Settings())
+    table = arrow.table({"text": texts, "context": ["so"] * 3})
+    found = [json.loads(row) for rows in scorer.rows(lines_of(table)) for row in rows]
+    assert ["error" in row for row in found] == [False, True, False]
+    whole = scorer.rows(lines_of(table.take([0, 2])))
+    wanted = [json.loads(row) for rows in whole for row in rows]
+    assert [row["log_prob"] for row in found[::2]] == [row["log_prob"] for row in wanted]
+
+
 def test_columns_with_the_scores_names_give_way(models):
     from app.bulk.tables import lines_of, with_scores
 
