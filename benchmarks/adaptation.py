@@ -7,7 +7,8 @@
 The text is the prose of the docstrings in Python's standard library, some 160,000 words of English
 that the models that ship have never seen the like of; a tenth of its paragraphs is kept for
 validation. The README's command adapts the checkpoint to it, and ``nextword compare`` measures
-both. Texts, run and result stay in ``runs/adaptation``: a second call only measures.
+both. Texts, run and result stay in ``runs/adaptation``: a second call goes on, or only
+measures.
 """
 
 import argparse
@@ -94,6 +95,7 @@ def main() -> None:
         settings = [part for setting in SETTINGS for part in ("--set", setting)]
         files = ["--data", train, "--valid", valid, "--out", adapted, "--run", FOLDER / "run"]
         more = ["--threads", 1, "--sample", 0]
+        more += ["--resume"] if (FOLDER / "run/state.safetensors").exists() else []
         nextword("train", "--from", base, "--recipe", base.name, *files, *settings, *more)
     measured = ["--data", valid, "--sample", arguments.sample, "--markdown", FOLDER / "compare.md"]
     nextword("compare", base, adapted, *measured)

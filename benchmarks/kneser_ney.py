@@ -13,7 +13,8 @@ the uniform distribution over the vocabulary.
 The text is read as training reads it, each line a sentence. Words are the units of the ``word``
 tokenizer: cased, punctuation apart with its join marks, the 50,000 most frequent that occur twice
 at least. The others are ``<unk>``, whose share of the text is what new words may expect; a second
-model, beside the first, spells them: the same smoothing over the bytes of those of the text.
+model, beside the first, spells them: the same smoothing over the bytes of those of the text that
+occur once, or of all unknown ones where the 50,000 leave none of those.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.tokenizers import train_tokenizer
+from models.tokenizers import Tokenizer, train_tokenizer
 from training.dataset import corpus_lines
 from training.ngram import BOS, END, SPELLING, UNK
 from training.ngram_evaluation import unit_name
@@ -160,12 +161,24 @@ def write_models(lines: Sequence[str], out: Path, *, order: int, vocabulary: int
 
     # A byte's token is its number; all of them can come, seen or not.
     end, begin = 256, 258  # between them <unk>, which never occurs
-    spelled = [np.array([begin, *name.encode(), end]) for name in names[~known]]
+    words = [*names[~known]] or sorted(set(unknown_words(tokenizer, lines)))
+    spelled = [np.array([begin, *word.encode(), end]) for word in words]
+    path = out.with_name(out.stem + SPELLING)
+    path.unlink(missing_ok=True)  # of another text
     if spelled:
         spelling = [*(f"{byte:02x}" for byte in range(256)), END, UNK, BOS]
-        path = out.with_name(out.stem + SPELLING)
         write_arpa(estimate(spelled, bos=begin, order=order), spelling, path)
     return grams
+
+
+def unknown_words(tokenizer: Tokenizer, lines: Sequence[str]) -> Iterator[str]:
+    """Yield the words of some lines that a tokenizer does not know, as often as they occur."""
+    for line, ids in zip(lines, tokenizer.encode_lines(lines), strict=True):
+        if tokenizer.unk_id in ids:
+            encoding = tokenizer.encode(line)
+            for word in encoding.words:
+                if encoding.token_ids[word.first] == tokenizer.unk_id:
+                    yield line[word.start : word.end]
 
 
 def main() -> None:

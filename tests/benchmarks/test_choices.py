@@ -108,7 +108,6 @@ def test_a_spelled_word_costs_what_its_bytes_do(tmp_path):
     train.write_text("the cat sat\nthe cat sat\nthe dag sot\n")
     valid.write_text("the dog sat\nthe cat dot\n")
     tokenizer = train_tokenizer("word", ["the cat sat"] * 2, vocab_size=6)
-    assert [*choices.unknown_words(tokenizer, [valid])] == ["dog", "dot"]
     nats = choices.spelling_nats(tokenizer, [train], valid, tmp_path)
     speller = choices.NGram(tmp_path / "spelling.arpa")
     by_hand = 0.0

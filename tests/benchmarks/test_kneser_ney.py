@@ -151,8 +151,17 @@ def test_an_unknown_word_costs_its_mark_and_its_letters(tmp_path):
     assert spelled[2:].tolist() == [0, 0]
     following = model.spelling.next_words(model.spelling.line(["61"]))
     assert following.sum() == pytest.approx(1, abs=1e-4)
-    (tmp_path / "3.spelling.arpa").unlink()
+    write_models([*lines[:7], *lines[10:]], tmp_path / "3.arpa", order=3, vocabulary=100)
     assert score_lines(NGram(tmp_path / "3.arpa"), [["tea", "ant"]]).spelling.tolist() == [0]
+
+
+def test_words_for_which_a_vocabulary_has_no_room_are_spelled_too(tmp_path):
+    lines = ["tea tea tea milk milk sugar sugar"] * 9
+    write_models(lines, tmp_path / "2.arpa", order=2, vocabulary=4)
+    model = NGram(tmp_path / "2.arpa")
+    assert {*model.ids} == {"<s>", "</s>", "<unk>", "tea", "milk"}
+    spelled = score_lines(model, [["sugar"], ["raugs"]]).spelling
+    assert 0 > spelled[0] > spelled[1]
 
 
 @pytest.mark.parametrize(

@@ -86,11 +86,13 @@ def test_a_completion_says_what_was_written(span_of, stream):
 
 
 def test_a_bulk_of_lines_says_how_many_tokens_were_scored(span_of):
-    body = b"".join(b'{"text": "%b", "model": "%b"}\n' % (w, SUBWORD.encode()) for w in (b"we", b"I"))
+    body = b"".join(
+        b'{"text": "%b", "model": "%b"}\n' % (w, SUBWORD.encode()) for w in (b"we", b"I")
+    )
     headers = {"content-type": "application/x-ndjson"}
     span = span_of("POST", "/score/bulk", content=body, headers=headers)
     assert span.attributes["nextword.items"] == 2
-    assert 4 <= span.attributes["gen_ai.usage.input_tokens"]
+    assert span.attributes["gen_ai.usage.input_tokens"] >= 4
 
 
 @pytest.mark.parametrize(
