@@ -133,7 +133,8 @@ class Trainer:
 
         On a CPU what follows is the same to the bit. On a GPU it is as near as two runs ever are:
         some of its kernels add in no fixed order, and cuDNN keeps its dropout's state to itself.
-        Several processes draw other dropout than they would have drawn.
+        Several processes draw other dropout, and other words for a sampled softmax, than they
+        would have drawn.
         """
         self._carried, numbers = load_training_state(
             self.state_path, self.network, self.optimizer, self.average
