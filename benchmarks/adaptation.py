@@ -87,15 +87,15 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=500, help="positions of word-level metrics")
     arguments = parser.parse_args()
     base = arguments.checkpoint
-    adapted = FOLDER / f"{base.name}-adapted"
+    adapted, run = FOLDER / f"{base.name}-adapted", FOLDER / f"{base.name}-run"
     train, valid = FOLDER / "train.txt", FOLDER / "valid.txt"
     if not adapted.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
         write_texts(FOLDER)
         settings = [part for setting in SETTINGS for part in ("--set", setting)]
-        files = ["--data", train, "--valid", valid, "--out", adapted, "--run", FOLDER / "run"]
+        files = ["--data", train, "--valid", valid, "--out", adapted, "--run", run]
         more = ["--threads", 1, "--sample", 0]
-        more += ["--resume"] if (FOLDER / "run/state.safetensors").exists() else []
+        more += ["--resume"] if (run / "state.safetensors").exists() else []
         nextword("train", "--from", base, "--recipe", base.name, *files, *settings, *more)
     measured = ["--data", valid, "--sample", arguments.sample, "--markdown", FOLDER / "compare.md"]
     nextword("compare", base, adapted, *measured)

@@ -14,7 +14,7 @@ The text is read as training reads it, each line a sentence. Words are the units
 tokenizer: cased, punctuation apart with its join marks, the 50,000 most frequent that occur twice
 at least. The others are ``<unk>``, whose share of the text is what new words may expect; a second
 model, beside the first, spells them: the same smoothing over the bytes of those of the text that
-occur once, or of all unknown ones where the 50,000 leave none of those.
+occur once, or of all unknown ones, without join marks, where the 50,000 leave none of those.
 """
 
 import argparse

@@ -129,7 +129,7 @@ def _corpora(details: Mapping[str, Any]) -> str:
         return ""
     head = "## Data\n\n| file | use | what | licence |\n|---|---|---|---|\n"
     tokens = f"\n\n{corpus['tokens']:,} training tokens." if "tokens" in corpus else ""
-    named = " What they are is told by the names of their folders." if known else ""
+    named = " What the texts are is told by the names of their folders." if known else ""
     return head + "\n".join(rows) + tokens + " `valid` chose the best weights." + named
 
 

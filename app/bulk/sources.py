@@ -128,7 +128,7 @@ class Source:
 
 
 def rows_of(table: Any) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table or a batch of Arrow; a string that is no UTF-8 becomes bytes."""
+    """Yield the rows of an Arrow table or batch; a string that is no UTF-8 becomes empty bytes."""
 
     def cell(scalar: Any) -> Any:
         try:
@@ -139,9 +139,9 @@ def rows_of(table: Any) -> Iterator[dict[str, Any]]:
     try:
         yield from table.to_pylist()
     except UnicodeDecodeError:
-        columns = [(name, table.column(name)) for name in table.schema.names]
+        names, columns = table.schema.names, table.columns
         for row in range(table.num_rows):
-            yield {name: cell(column[row]) for name, column in columns}
+            yield {name: cell(column[row]) for name, column in zip(names, columns, strict=True)}
 
 
 def line_of(row: Mapping[str, Any], defaults: Mapping[str, Any] = MappingProxyType({})) -> bytes:

@@ -5,7 +5,8 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from benchmarks.kneser_ney import estimate, write_arpa, write_models
+from benchmarks.kneser_ney import estimate, unknown_words, write_arpa, write_models
+from models.tokenizers import train_tokenizer
 from training.ngram import NGram
 from training.ngram_evaluation import score_lines
 
@@ -153,6 +154,12 @@ def test_an_unknown_word_costs_its_mark_and_its_letters(tmp_path):
     assert following.sum() == pytest.approx(1, abs=1e-4)
     write_models([*lines[:7], *lines[10:]], tmp_path / "3.arpa", order=3, vocabulary=100)
     assert score_lines(NGram(tmp_path / "3.arpa"), [["tea", "ant"]]).spelling.tolist() == [0]
+
+
+def test_unknown_words_are_told_as_often_as_they_occur():
+    tokenizer = train_tokenizer("word", ["the cat sat"] * 2, vocab_size=6)
+    lines = ["the dog sat", "the cat", "the dog, the ant."]
+    assert [*unknown_words(tokenizer, lines)] == ["dog", "dog", ",", "ant", "."]
 
 
 def test_words_for_which_a_vocabulary_has_no_room_are_spelled_too(tmp_path):

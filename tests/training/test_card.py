@@ -43,6 +43,7 @@ def test_the_card_says_what_the_run_and_the_evaluation_noted(folder, checkpoint,
     for picture in ("loss.png", "reliability.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
 
+    assert "names of their folders" not in card
     again = load_checkpoint(folder)
     assert (folder / "model.safetensors").read_bytes() == weights
     assert again.checksum == model.checksum
