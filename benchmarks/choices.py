@@ -36,10 +36,9 @@ import torch
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from benchmarks.kneser_ney import estimate, unknown_words, write_arpa
+from benchmarks.choices_variants import CHANGED, SEEDS, Variant
+from benchmarks.kneser_ney import spelled, unknown_words, write_speller
 from models.language_model import LanguageModel
 from models.networks import Network, build_network, network_config, transformer
 from models.tokenizers import Tokenizer, train_tokenizer
@@ -49,8 +48,8 @@ from training.dataset import Dataset, concatenate, corpus_lines, prepare
 from training.evaluate import evaluate
 from training.files import write_text
 from training.journal import Journal
-from training.ngram import BOS, END, UNK, NGram
-from training.recipe import Recipe, load_recipe
+from training.ngram import NGram
+from training.recipe import Recipe
 from training.sampled_softmax import CandidateSampler
 from training.trainer import Trainer
 
@@ -59,111 +58,6 @@ SOURCES = ("dialogue", "sentences", "wikitext-2")
 MULTIPLICATIONS = 7e12  # by the weights and in attention, forward, in a whole run
 _STEPS_DRAWN = 20  # to count the words of a sampled softmax
 _VALID_PARTS = {"dialogue": 4}  # one document in so many is read for validation
-_SETTINGS = (
-    "network.embedding_size=160",
-    "network.dropout=0",
-    "optimizer.warmup_steps=100",
-    "optimizer.decay_share=0.4",
-    "training.batch_size=32",
-    "training.validate_every=1000000",
-    "training.validate_tokens=2000",
-)
-_TRANSFORMER = (
-    "network.num_layers=4",
-    "network.num_heads=5",
-    "network.feedforward_size=320",
-)
-_LSTM = ("network.hidden_size=256",)
-_SAMPLED = ("training.softmax_samples=1024",)
-
-
-class SquaredRelu(transformer.Block):
-    """A block whose feed-forward layer squares what is positive (So et al. 2021).
-
-    It has as many weights as the other.
-    """
-
-    def __init__(self, config: transformer.TransformerConfig) -> None:
-        """Build the layers with fresh weights."""
-        super().__init__(config)
-        width, inner = config.embedding_size, config.feedforward_size * 3 // 2
-        self.feedforward_input = nn.Linear(width, inner, bias=False)
-        self.feedforward_output = nn.Linear(inner, width, bias=False)
-
-    def feedforward(self, x: Tensor) -> Tensor:
-        """Return the layer's output (B, T, D)."""
-        output: Tensor = self.feedforward_output(F.relu(self.feedforward_input(x)).square())
-        return output
-
-
-class NormalisedHeads(transformer.Block):
-    """A block whose queries and keys are normalised head by head (Henry et al. 2020).
-
-    A learned gain, which both share, follows.
-    """
-
-    def __init__(self, config: transformer.TransformerConfig) -> None:
-        """Build the layers with fresh weights."""
-        super().__init__(config)
-        self.head_norm = nn.RMSNorm(config.embedding_size // config.num_heads)
-
-    def heads(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return normalised queries and keys, and values."""
-        qk, v = super().heads(x)
-        return self.head_norm(qk), v
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A network, and how it is trained.
-
-    Attributes:
-        group: Whom it is compared with.
-        recipe: By name.
-        settings: Behind the recipe's, as ``nextword train`` takes them.
-        block: Of the Transformer.
-        capitals: They are written as marks of their own, see `mark_capitals`.
-    """
-
-    group: str
-    recipe: str
-    settings: tuple[str, ...]
-    block: type[transformer.Block] = transformer.Block
-    capitals: bool = False
-
-    def change(self, *settings: str) -> "Variant":
-        """Return it with settings behind its own."""
-        return replace(self, settings=(*self.settings, *settings))
-
-    def load(self) -> Recipe:
-        """Return the recipe, but for the time that it trains."""
-        return load_recipe(self.recipe, (*_SETTINGS, *self.settings))
-
-
-_T = Variant("Transformer", "everyday-transformer", _TRANSFORMER)
-_L = Variant("LSTM", "everyday-lstm", _LSTM)
-SEEDS = {
-    f"{base.group}, seed {seed}": base.change(f"training.seed={seed}")
-    for base, seeds in ((_T, (1, 2, 3)), (_L, (1, 2)))
-    for seed in seeds
-}
-CHANGED = {
-    "sampled softmax": _T.change(*_SAMPLED),
-    "16,384 pieces": _T.change("tokenizer.vocab_size=16384"),
-    "32,768 pieces": _T.change("tokenizer.vocab_size=32768"),
-    "32,768 pieces, sampled": _T.change("tokenizer.vocab_size=32768", *_SAMPLED),
-    "32,768 whole words": _T.change("tokenizer.kind=word", "tokenizer.vocab_size=32768"),
-    "32,768 whole words, sampled": _T.change(
-        "tokenizer.kind=word", "tokenizer.vocab_size=32768", *_SAMPLED
-    ),
-    "capitals as marks": replace(_T, capitals=True),
-    "2 layers": _T.change("network.num_layers=2", "network.feedforward_size=848"),
-    "6 layers": _T.change("network.num_layers=6", "network.feedforward_size=144"),
-    "queries and keys normalised": replace(_T, block=NormalisedHeads),
-    "squared ReLU": replace(_T, block=SquaredRelu),
-    "1 layer": _L.change("network.num_layers=1", "network.hidden_size=408"),
-    "3 layers": _L.change("network.num_layers=3", "network.hidden_size=204"),
-}
 
 
 @dataclass(frozen=True)
@@ -314,15 +208,12 @@ def spelling_nats(tokenizer: Tokenizer, train: Sequence[Path], text: Path, folde
 
     The speller has read those of the training text, each once.
     """
-    end, begin = 256, 258  # between them <unk>, which never occurs
     lines = [*corpus_lines(train, tokenised=False)]
     words = sorted(set(unknown_words(tokenizer, lines))) or [""]
-    spelled = [np.array([begin, *word.encode(), end]) for word in words]
-    names = [*(f"{byte:02x}" for byte in range(256)), END, UNK, BOS]
-    write_arpa(estimate(spelled, bos=begin), names, folder / "spelling.arpa")
+    write_speller(words, folder / "spelling.arpa")
     speller = NGram(folder / "spelling.arpa")
     return -sum(
-        float(speller.log_probs(np.array([begin, *word.encode(), end])).sum())
+        float(speller.log_probs(spelled(word)).sum())
         for word in unknown_words(tokenizer, [*corpus_lines([text], tokenised=False)])
     )
 

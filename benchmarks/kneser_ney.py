@@ -30,6 +30,7 @@ from training.ngram import BOS, END, SPELLING, UNK
 from training.ngram_evaluation import unit_name
 
 ORDER, VOCABULARY = 5, 50_000
+_END, _BEGIN = 256, 258  # of a word, behind all bytes; between them <unk>, which never occurs
 _FEWEST = 2  # times that a word of the vocabulary occurs
 _FALLBACK = (0.5, 1.0, 1.5)  # discounts of counts so few that they tell none, as Heafield's lmplz
 
@@ -159,16 +160,23 @@ def write_models(lines: Sequence[str], out: Path, *, order: int, vocabulary: int
     grams = estimate([np.array([bos, *new[ids], eos]) for ids in encoded], bos=bos, order=order)
     write_arpa(grams, [*names[known], BOS], out)
 
-    # A byte's token is its number; all of them can come, seen or not.
-    end, begin = 256, 258  # between them <unk>, which never occurs
     words = [*names[~known]] or sorted(set(unknown_words(tokenizer, lines)))
-    spelled = [np.array([begin, *word.encode(), end]) for word in words]
     path = out.with_name(out.stem + SPELLING)
     path.unlink(missing_ok=True)  # of another text
-    if spelled:
-        spelling = [*(f"{byte:02x}" for byte in range(256)), END, UNK, BOS]
-        write_arpa(estimate(spelled, bos=begin, order=order), spelling, path)
+    if words:
+        write_speller(words, path, order=order)
     return grams
+
+
+def write_speller(words: Sequence[str], path: Path, *, order: int = ORDER) -> None:
+    """Write the model of the bytes of some words; all bytes can come, seen or not."""
+    names = [*(f"{byte:02x}" for byte in range(256)), END, UNK, BOS]
+    write_arpa(estimate([*map(spelled, words)], bos=_BEGIN, order=order), names, path)
+
+
+def spelled(word: str) -> np.ndarray:
+    """Return the ids of a word (T,), its beginning and end among them, to a model of bytes."""
+    return np.array([_BEGIN, *word.encode(), _END])
 
 
 def unknown_words(tokenizer: Tokenizer, lines: Sequence[str]) -> Iterator[str]:

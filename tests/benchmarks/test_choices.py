@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import choices
+from benchmarks import choices, choices_variants
 from models.networks import build_network, network_config, transformer
 from models.tokenizers import train_tokenizer
 from training.dataset import Dataset
@@ -137,8 +137,12 @@ def test_a_run_leaves_a_result(name, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(choices, "FOLDER", tmp_path / "runs")
     monkeypatch.setattr(transformer, "Block", transformer.Block)  # `run` changes it
     monkeypatch.setattr(choices, "MULTIPLICATIONS", 5e10)
-    settings = (*choices._SETTINGS, "optimizer.warmup_steps=2", "optimizer.average_decay=0.5")
-    monkeypatch.setattr(choices, "_SETTINGS", settings)
+    settings = (
+        *choices_variants._SETTINGS,
+        "optimizer.warmup_steps=2",
+        "optimizer.average_decay=0.5",
+    )
+    monkeypatch.setattr(choices_variants, "_SETTINGS", settings)
     monkeypatch.setattr(choices, "_VALID_PARTS", {"dialogue": 2})
     threads = torch.get_num_threads()
     try:
