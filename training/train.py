@@ -24,7 +24,7 @@ from training.interrupt import StopRequest, TrainingStopped
 from training.journal import Journal, NoJournal
 from training.processes import joined_processes
 from training.recipe import Recipe
-from training.start import hold_to_base, keep, load_base, note_of
+from training.start import hold_to_base, load_base, note_of
 from training.trainer import Trainer
 
 
@@ -112,7 +112,15 @@ def train(
         if base:
             network.load_state_dict(base.network.state_dict())
         network.to(torch_device)
-        trainer = Trainer(network, recipe, dataset, valid, run, processes=processes)
+        trainer = Trainer(
+            network,
+            recipe,
+            dataset,
+            valid,
+            run,
+            base=base.network if base else None,
+            processes=processes,
+        )
         if resume and trainer.state_path.exists():
             trainer.resume()
         console.print(
@@ -131,13 +139,11 @@ def train(
             else NoJournal()
         ) as journal:
             with StopRequest() as stop:
-                trainer.run(journal, stop=stop, trained=base is not None)
+                trainer.run(journal, stop=stop)
             if not trainer.finished:
                 raise TrainingStopped(trainer.progress.step, trainer.steps)
         processes.wait()  # for the best weights to be written
         trainer.load_best()
-        if base:
-            keep(trainer.network, base.network, recipe.training.base_share)
         details = _details(recipe, corpus, trainer, command, tokens=sum(map(len, parts)))
         if note:
             details["training"]["began_with"] = note

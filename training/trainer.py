@@ -25,6 +25,7 @@ from training.recipe import Recipe
 from training.resume import load_training_state, save_training_state, state_of, state_tensors
 from training.sampled_softmax import CandidateSampler, sampled_cross_entropy
 from training.schedule import first_moment_decay, learning_rate
+from training.start import keep
 
 _VALIDATION_STREAMS = 16
 _VALIDATION_SEED = 0
@@ -62,6 +63,7 @@ class Trainer:
         validation: Mapping[str, Dataset],
         folder: Path,
         *,
+        base: Network | None = None,
         processes: Processes | None = None,
     ) -> None:
         """Prepare optimizer and averages.
@@ -72,6 +74,8 @@ class Trainer:
             dataset: What to train on.
             validation: What to choose the best weights on, each with a name for the journal.
             folder: Where states, best weights and journal are written.
+            base: What the network's weights are those of, and ``training.base_share`` of which
+                stays; by default they are new.
             processes: That train together, each a trainer like this; by default this one alone.
 
         Raises:
@@ -79,7 +83,7 @@ class Trainer:
                 divided among the processes.
         """
         self.network, self.recipe, self.dataset = network, recipe, dataset
-        self.validation, self.folder = validation, folder
+        self.validation, self.folder, self.base = validation, folder, base
         self.processes = processes or Processes()
         settings = recipe.training
         if settings.batch_size % self.processes.count:
@@ -125,7 +129,7 @@ class Trainer:
 
     @property
     def best_path(self) -> Path:
-        """File of the averaged weights that validated best."""
+        """File of the averaged weights that validated best, the base's share not in them."""
         return self.folder / "best.safetensors"
 
     def resume(self) -> None:
@@ -161,14 +165,12 @@ class Trainer:
         journal: Journal,
         *,
         stop: Callable[[], bool] = lambda: False,
-        trained: bool = False,
     ) -> None:
-        """Train to the end.
+        """Train to the end; a base's weights are validated first, for they may stay the best.
 
         Args:
             journal: Told of every step.
             stop: Asked behind every step; where it answers yes, the state is saved and that is it.
-            trained: The weights are no new ones, and are validated first: they may stay the best.
 
         Raises:
             FloatingPointError: The loss is no longer a number. What was saved before stays.
@@ -176,7 +178,7 @@ class Trainer:
         settings = self.recipe.training
         if self.processes.count > 1 and not self.progress.step:
             torch.manual_seed(self._seed_of_process())  # until here they had to be alike
-        if trained and not self.progress.step:
+        if self.base and not self.progress.step:
             with self._clock():
                 losses = self.validate()
             journal.validation(0, losses, best=True)
@@ -267,9 +269,14 @@ class Trainer:
         return {name: self._validation_loss(d) for name, d in self.validation.items()}
 
     def validate(self) -> dict[str, float]:
-        """Return each validation file's nats per token by the averaged weights; keep the best."""
+        """Return each validation file's nats per token by the averaged weights; keep the best.
+
+        With a base they are judged as they would be stored: with its share.
+        """
         self.average.swap()
+        weights = {k: v.clone() for k, v in self.network.state_dict().items()}
         try:
+            self._keep_share()
             losses = self.losses()
             mean = sum(losses.values()) / len(losses)
             if not math.isfinite(mean):
@@ -280,13 +287,13 @@ class Trainer:
                 self.progress.best_loss, self.progress.best_step = mean, self.progress.step
                 self.progress.stale = 0
                 if self.processes.main:
-                    weights = {k: v.contiguous() for k, v in self.network.state_dict().items()}
                     temporary = self.best_path.with_suffix(".part")
                     save_file(weights, temporary)
                     temporary.replace(self.best_path)
             else:
                 self.progress.stale += 1
         finally:
+            self.network.load_state_dict(weights)
             self.average.swap()
         return losses
 
@@ -301,8 +308,13 @@ class Trainer:
             )
 
     def load_best(self) -> None:
-        """Put the averaged weights that validated best into the network."""
+        """Put the averaged weights that validated best into the network, with the base's share."""
         self.network.load_state_dict(load_file(self.best_path, device=str(self.device)))
+        self._keep_share()
+
+    def _keep_share(self) -> None:
+        if self.base:
+            keep(self.network, self.base, self.recipe.training.base_share)
 
     def _seed_of_process(self) -> int:
         """Return a seed of this process and step, for dropout to differ between processes."""

@@ -125,6 +125,18 @@ def test_a_share_of_the_base_stays(tmp_path, checkpoint, corpus, other):
         _train(mixed, other, tmp_path / "anew")
 
 
+def test_weights_are_judged_with_the_share_that_stays(tmp_path, checkpoint, other):
+    recipe = _recipe(checkpoint[0], epochs=0.5, storage="float32", base_share=0.5)
+    validations = _train(recipe, other, tmp_path, start=checkpoint[0])
+    stored = load_checkpoint(tmp_path / "out")
+    told = {entry["step"]: entry["validation"] for entry in validations}
+    best = min(told, key=told.__getitem__)
+    assert best > 0
+    assert best == stored.details["training"]["best_step"]
+    nats = stored.details["training"]["validation_nats_per_token"]
+    assert told[best] == pytest.approx(nats, abs=1e-6)
+
+
 def test_little_text_is_learnt_better_than_from_nothing(tmp_path, checkpoint, other):
     recipe = _recipe(checkpoint[0], epochs=3)
     nats = {}
