@@ -11,7 +11,8 @@ Perplexities are per white-space word, of `training.evaluate`, so that vocabular
 words that a vocabulary of whole words lacks are spelled out by a model of bytes, as
 `training.ngram_evaluation` does. Other seeds of the unchanged networks tell how much of a
 difference is chance; as their mean is their own, another run scatters about it more widely than
-they do, 1.4 times where they are three, 1.7 where they are two.
+they do, 1.4 times where they are three, 1.7 where they are two. Those called often train on one
+document in twenty, so that they read it some ten times or more, and drop a quarter of the units.
 
 A run takes a core some twelve minutes. Results stay in ``runs/choices``: a second call goes on with
 what is missing, and a last one only reports. Whoever changes a variant removes its folder there.
@@ -91,15 +92,24 @@ def _marked(word: str) -> str:
     return "⇪" + small if small != word and small.upper() == word else word
 
 
-def write_texts(corpus: Path, folder: Path, change: Callable[[str], str]) -> None:
-    """Write the training text and that for validation, a blank line between documents."""
+def write_texts(
+    corpus: Path, folder: Path, change: Callable[[str], str], *, every: int = 1
+) -> None:
+    """Write the training text and that for validation, a blank line between documents.
+
+    Args:
+        corpus: Folder of the sources.
+        folder: Where to write.
+        change: Done to each line.
+        every: One training document in so many is taken.
+    """
     for source in SOURCES:
-        for split, every in (("train", 1), ("valid", _VALID_PARTS.get(source, 1))):
+        for split, step in (("train", every), ("valid", _VALID_PARTS.get(source, 1))):
             path = folder / source / f"{split}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("w", encoding="utf-8") as file:
                 for i, document in enumerate(read_documents(corpus / source / f"{split}.txt")):
-                    if i % every == 0:
+                    if i % step == 0:
                         file.writelines(change(line) + "\n" for line in document)
                         file.write("\n")
 
@@ -148,7 +158,7 @@ def run(name: str, corpus: Path) -> None:
     variant = {**SEEDS, **CHANGED}[name]
     folder = _folder(name)
     folder.mkdir(parents=True, exist_ok=True)
-    write_texts(corpus, folder, mark_capitals if variant.capitals else str)
+    write_texts(corpus, folder, mark_capitals if variant.capitals else str, every=variant.every)
     recipe = variant.load()
     train = [folder / source / "train.txt" for source in SOURCES]
     tokenizer = train_tokenizer(

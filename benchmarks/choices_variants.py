@@ -72,6 +72,7 @@ class Variant:
         settings: Behind the recipe's, as ``nextword train`` takes them.
         block: Of the Transformer.
         capitals: They are written as marks of their own, see `mark_capitals`.
+        every: One document in so many is trained on, and read the more often.
     """
 
     group: str
@@ -79,6 +80,7 @@ class Variant:
     settings: tuple[str, ...]
     block: type[transformer.Block] = transformer.Block
     capitals: bool = False
+    every: int = 1
 
     def change(self, *settings: str) -> "Variant":
         """Return it with settings behind its own."""
@@ -91,9 +93,10 @@ class Variant:
 
 _T = Variant("Transformer", "everyday-transformer", _TRANSFORMER)
 _L = Variant("LSTM", "everyday-lstm", _LSTM)
+_O = Variant("Transformer, often", _T.recipe, (*_T.settings, "network.dropout=0.25"), every=20)
 SEEDS = {
     f"{base.group}, seed {seed}": base.change(f"training.seed={seed}")
-    for base, seeds in ((_T, (1, 2, 3)), (_L, (1, 2)))
+    for base, seeds in ((_T, (1, 2, 3)), (_L, (1, 2)), (_O, (1, 2)))
     for seed in seeds
 }
 CHANGED = {
@@ -112,4 +115,6 @@ CHANGED = {
     "squared ReLU": replace(_T, block=SquaredRelu),
     "1 layer": _L.change("network.num_layers=1", "network.hidden_size=408"),
     "3 layers": _L.change("network.num_layers=3", "network.hidden_size=204"),
+    "often, sampled softmax": _O.change(*_SAMPLED),
+    "often, queries and keys normalised": replace(_O, block=NormalisedHeads),
 }

@@ -125,14 +125,16 @@ def test_a_spelled_word_costs_what_its_bytes_do(tmp_path):
 def corpus(tmp_path):
     for source in choices.SOURCES:
         (tmp_path / source).mkdir()
-        for split, lines in (("train", 200), ("valid", 20)):
+        for split, lines in (("train", 4000), ("valid", 20)):
             words = np.random.default_rng(lines).integers(0, 9, (lines, 6))
             text = "\n\n".join(" ".join(f"Word{w}" for w in line) for line in words.tolist())
             (tmp_path / source / f"{split}.txt").write_text(text + "\n")
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["squared ReLU", "32,768 whole words", "capitals as marks"])
+@pytest.mark.parametrize(
+    "name", ["squared ReLU", "32,768 whole words", "capitals as marks", "often, sampled softmax"]
+)
 def test_a_run_leaves_a_result(name, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(choices, "FOLDER", tmp_path / "runs")
     monkeypatch.setattr(transformer, "Block", transformer.Block)  # `run` changes it
@@ -155,6 +157,8 @@ def test_a_run_leaves_a_result(name, corpus, tmp_path, monkeypatch):
     assert all(words < found < 1000 for found in result.perplexities.values())
     written = (tmp_path / "runs" / choices._folder(name).name / "dialogue/valid.txt").read_text()
     assert written.count("\n\n") == 10
+    learnt = (tmp_path / "runs" / choices._folder(name).name / "sentences/train.txt").read_text()
+    assert learnt.count("\n\n") == 4000 // VARIANTS[name].every
 
 
 def test_an_error_is_raised_at_once_and_cancels_what_waits(tmp_path, monkeypatch):
