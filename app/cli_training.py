@@ -45,6 +45,10 @@ def train(
             "--from", help="Checkpoint whose weights and vocabulary to begin with: to adapt it."
         ),
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint whose predictions to learn from too, with its vocabulary."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stands.")] = False,
     settings: Annotated[
         list[str] | None,
@@ -70,6 +74,7 @@ def train(
         options += [("--out", _short(out) if shorten else str(out))]
         options += [] if shorten else [("--run", str(run))]
         options += [("--from", _short(start) if shorten else str(start))] if start else []
+        options += [("--teacher", _short(teacher) if shorten else str(teacher))] if teacher else []
         options += [("--set", setting) for setting in settings or ()]
         options += [("--threads", str(threads))] if threads else []
         options += [("--device", device)] if device else []
@@ -93,6 +98,7 @@ def train(
             out=out,
             run=run,
             start=start,
+            taught_by=teacher,
             resume=resume,
             device=device,
             command=command(shorten=True),

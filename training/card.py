@@ -142,6 +142,7 @@ def _training(model: LanguageModel, picture: bool) -> str:
         "steps": f"{training['steps']:,} ({training['epochs']:g} epochs), "
         f"best at {training['best_step']:,}",
         "begun with": _base(training.get("began_with")),
+        "taught by": _named(training.get("taught_by")),
         "seed": recipe["training"]["seed"],
         "time": f"{training['hours']:.2g} hours, {training['core_hours']:.2g} core-hours",
         "hardware": training["device"],
@@ -165,11 +166,15 @@ def _training(model: LanguageModel, picture: bool) -> str:
     return text + (f"\n\n![Loss over the steps]({LOSS_PICTURE})" if picture else "")
 
 
+def _named(note: Mapping[str, Any] | None) -> str:
+    return f"`{note['name']}`, weights `{note['weights'][:12]}…`" if note else ""
+
+
 def _base(note: Mapping[str, Any] | None) -> str:
     """Tell whose weights the run began with; nothing where they were drawn."""
     if note is None:
         return ""
-    told = f"`{note['name']}`, weights `{note['weights'][:12]}…`"
+    told = _named(note)
     hours = note["core_hours"]
     return told if hours is None else f"{told}, trained for {hours:.2g} core-hours"
 

@@ -108,6 +108,8 @@ class TrainingSettings:
             alone, so that the network learns to begin in the midst of a text.
         base_share: Share of the base's weights in the checkpoint, see `training.start.keep`; needs
             a base (``--from``).
+        teacher_share: Weight of what a teacher (``--teacher``) expects in the loss, see
+            `training.teacher`; the rest is that of what stands in the text.
         softmax_samples: Words drawn for the softmax of a step, see `training.sampled_softmax`; 0
             computes it exactly.
         sampled_share: Share of all steps, from the first, in which words are drawn; the softmax of
@@ -132,6 +134,7 @@ class TrainingSettings:
     state_reset: float = 0.02
     lines_alone: float = 0.0
     base_share: float = 0.0
+    teacher_share: float = 0.5
     softmax_samples: int = 0
     sampled_share: float = 0.9
     validate_every: int = 500
@@ -147,7 +150,7 @@ class TrainingSettings:
         """Raise ValueError naming the first setting out of range."""
         positive(self, "epochs", "batch_size", "segment_length", "validate_every", "save_every")
         below_one(self, "state_reset", "base_share")
-        share(self, "lines_alone")
+        share(self, "lines_alone", "teacher_share")
         not_negative(self, "validate_tokens", "patience", "seed", "softmax_samples")
         share(self, "sampled_share")
         for name, times in self.repeats.items():

@@ -20,7 +20,7 @@ def save_training_state(
     network: torch.nn.Module,
     optimizer: JoinedOptimizer,
     average: AveragedWeights,
-    state: Mapping[str, Tensor] | None,
+    states: Mapping[str, Mapping[str, Tensor]],
     numbers: dict[str, Any],
 ) -> None:
     """Write everything that the next step depends on; an older file is replaced at once.
@@ -30,7 +30,7 @@ def save_training_state(
         network: Its weights.
         optimizer: Its moments.
         average: Its weights.
-        state: That all streams carry, from `state_tensors`.
+        states: That all streams carry, by whose they are, each from `state_tensors`.
         numbers: Values that JSON holds.
     """
     tensors: dict[str, Tensor] = {f"network.{k}": v for k, v in network.state_dict().items()}
@@ -39,7 +39,7 @@ def save_training_state(
     tensors["random"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random_cuda"] = torch.cuda.get_rng_state()
-    tensors |= {f"state.{name}": v for name, v in (state or {}).items()}
+    tensors |= {f"{whose}.{k}": v for whose, parts in states.items() for k, v in parts.items()}
     temporary = path.with_suffix(".part")
     copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     save_file(copies, temporary, metadata={"numbers": json.dumps(numbers)})
@@ -51,8 +51,8 @@ def load_training_state(
     network: torch.nn.Module,
     optimizer: JoinedOptimizer,
     average: AveragedWeights,
-) -> tuple[BatchState | None, dict[str, Any]]:
-    """Put back what `save_training_state` wrote; returns the carried state and the numbers."""
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Put back what `save_training_state` wrote; returns the carried states and the numbers."""
     with safe_open(path, framework="pt") as file:
         numbers: dict[str, Any] = json.loads(file.metadata()["numbers"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -60,16 +60,21 @@ def load_training_state(
     for name, tensor in tensors.items():
         group, _, rest = name.partition(".")
         groups.setdefault(group, {})[rest] = tensor
-    network.load_state_dict(groups["network"])
+    network.load_state_dict(groups.pop("network"))
+    before = groups.pop("average")
     for i, weight in enumerate(average.weights):
-        weight.copy_(groups["average"][str(i)])
-    optimizer.load_state_tensors(groups.get("optimizer", {}))
-    torch.set_rng_state(tensors["random"])
-    if "random_cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random_cuda"])
+        weight.copy_(before[str(i)])
+    optimizer.load_state_tensors(groups.pop("optimizer", {}))
+    torch.set_rng_state(groups.pop("random")[""])
+    random_cuda = groups.pop("random_cuda", None)
+    if random_cuda and torch.cuda.is_available():
+        torch.cuda.set_rng_state(random_cuda[""])
     device = average.weights[0].device
-    carried = {name: tensor.to(device) for name, tensor in groups.get("state", {}).items()}
-    return state_of(carried) if carried else None, numbers
+    states = {
+        whose: {name: tensor.to(device) for name, tensor in parts.items()}
+        for whose, parts in groups.items()
+    }
+    return states, numbers
 
 
 def state_tensors(state: BatchState) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""A run that begins with the weights of a checkpoint, its base: a model adapted to other text."""
+"""The checkpoints that a run begins with and learns from: its base, and its teacher."""
 
 import json
 from collections.abc import Mapping
@@ -23,25 +23,43 @@ def load_base(folder: Path, recipe: Recipe) -> LanguageModel:
     base = load_checkpoint(folder)
     tokenizer = base.tokenizer
     sizes = {"vocab_size": tokenizer.vocab_size, "num_ids": tokenizer.num_ids}
-    asked = {
-        "network": asdict(network_config({**recipe.network, **sizes})),
-        "tokenizer": asdict(recipe.tokenizer),
-    }
-    has = {
-        "network": asdict(base.network.config),
-        "tokenizer": {
-            **base.details.get("recipe", {}).get("tokenizer", {}),
-            "kind": tokenizer.kind,
-        },
-    }
-    for table, settings in has.items():
-        for name, value in settings.items():
-            if value != asked[table].get(name) and name != "dropout":
-                raise ValueError(
-                    f"{folder} has {table}.{name} = {value!r}, the recipe "
-                    f"{asked[table].get(name)!r}: take the recipe that it was trained with"
-                )
+    asked = asdict(network_config({**recipe.network, **sizes}))
+    for name, value in asdict(base.network.config).items():
+        if value != asked.get(name) and name != "dropout":
+            raise ValueError(
+                f"{folder} has network.{name} = {value!r}, the recipe "
+                f"{asked.get(name)!r}: take the recipe that it was trained with"
+            )
+    _check_tokenizer(folder, base, recipe)
     return base
+
+
+def load_teacher(folder: Path, recipe: Recipe, base: LanguageModel | None) -> LanguageModel:
+    """Load the checkpoint that a run learns from; its vocabulary is the run's.
+
+    Raises:
+        CheckpointError: There is no checkpoint in the folder, or a faulty one.
+        ValueError: The recipe asks for another tokenizer, or the base has another vocabulary, or
+            words are to be drawn for the softmax, of which a teacher tells all.
+    """
+    teacher = load_checkpoint(folder)
+    _check_tokenizer(folder, teacher, recipe)
+    if base and base.tokenizer.to_json() != teacher.tokenizer.to_json():
+        raise ValueError(f"{folder} has another vocabulary than {base.name}: it cannot teach it")
+    if recipe.training.softmax_samples:
+        raise ValueError("training.softmax_samples must be 0 with a teacher")
+    return teacher
+
+
+def _check_tokenizer(folder: Path, model: LanguageModel, recipe: Recipe) -> None:
+    asked = asdict(recipe.tokenizer)
+    settings = model.details.get("recipe", {}).get("tokenizer", {})
+    for name, value in {**settings, "kind": model.tokenizer.kind}.items():
+        if value != asked.get(name):
+            raise ValueError(
+                f"{folder} has tokenizer.{name} = {value!r}, the recipe "
+                f"{asked.get(name)!r}: take the recipe that it was trained with"
+            )
 
 
 def note_of(base: LanguageModel) -> dict[str, Any]:
@@ -87,15 +105,37 @@ def hold_to_base(run: Path, note: Mapping[str, Any] | None, *, resume: bool) -> 
     Raises:
         ValueError: The run to resume began with others, or its note of them is damaged.
     """
-    path = run / "start.json"
-    if not resume and note is not None:
-        write_text(path, json.dumps(dict(note)) + "\n")
-    elif not resume:
+    before = _hold(run / "start.json", note, resume=resume)
+    if resume and _weights(before) != _weights(note):
+        none = "drawn weights"
+        raise ValueError(f"{run} began with {_told(before, none)}, not with {_told(note, none)}")
+
+
+def hold_to_teacher(run: Path, note: Mapping[str, Any] | None, *, resume: bool) -> None:
+    """Hold a run's folder to the weights that it learns from; None for no teacher.
+
+    Raises:
+        ValueError: The run to resume learnt from others, or its note of them is damaged.
+    """
+    before = _hold(run / "teacher.json", note, resume=resume)
+    if resume and _weights(before) != _weights(note):
+        none = "no teacher"
+        raise ValueError(f"{run} learnt from {_told(before, none)}, not from {_told(note, none)}")
+
+
+def _hold(path: Path, note: Mapping[str, Any] | None, *, resume: bool) -> Mapping[str, Any] | None:
+    """Return what an earlier part of the run noted; the first part notes it."""
+    if resume:
+        return _read(path)
+    if note is None:
         path.unlink(missing_ok=True)
     else:
-        before = _read(path)
-        if (before or {}).get("weights") != (note or {}).get("weights"):
-            raise ValueError(f"{run} began with {_told(before)}, not with {_told(note)}")
+        write_text(path, json.dumps(dict(note)) + "\n")
+    return note
+
+
+def _weights(note: Mapping[str, Any] | None) -> str | None:
+    return note["weights"] if note else None
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -110,5 +150,5 @@ def _read(path: Path) -> dict[str, Any] | None:
     return note
 
 
-def _told(note: Mapping[str, Any] | None) -> str:
-    return f"{note['name']} ({note['weights'][:12]}…)" if note else "drawn weights"
+def _told(note: Mapping[str, Any] | None, none: str) -> str:
+    return f"{note['name']} ({note['weights'][:12]}…)" if note else none

@@ -24,7 +24,8 @@ from training.interrupt import StopRequest, TrainingStopped
 from training.journal import Journal, NoJournal
 from training.processes import joined_processes
 from training.recipe import Recipe
-from training.start import hold_to_base, load_base, note_of
+from training.start import hold_to_base, hold_to_teacher, load_base, load_teacher, note_of
+from training.teacher import Teacher
 from training.trainer import Trainer
 
 
@@ -48,6 +49,7 @@ def train(
     out: Path,
     run: Path,
     start: Path | None = None,
+    taught_by: Path | None = None,
     resume: bool = False,
     device: str | None = None,
     command: str = "",
@@ -62,6 +64,7 @@ def train(
         run: Folder of what only this run needs: prepared data, states for resuming, journal.
         start: Checkpoint whose weights and vocabulary to begin with; by default drawn weights and
             the text's own vocabulary.
+        taught_by: Checkpoint whose predictions to learn from too, and whose vocabulary to share.
         resume: Go on from the state in ``run``; from the beginning, where the run was killed before
             it saved one.
         device: ``cpu``, ``cuda``, …; by default the GPU where there is one.
@@ -71,8 +74,8 @@ def train(
     Raises:
         ValueError: ``run`` holds another run, or none to resume; or a text is empty, too short, not
             UTF-8, or another than before; or ``start`` is of another network than the recipe's, or
-            is ``out``.
-        CheckpointError: There is no sound checkpoint at ``start``.
+            is ``out``; or ``taught_by`` has another vocabulary.
+        CheckpointError: There is no sound checkpoint at ``start`` or ``taught_by``.
         FloatingPointError: The loss is no longer a number.
         TrainingStopped: By Ctrl-C or SIGTERM; the state is saved.
         MissingExtraError: A package that draws or writes events is missing.
@@ -84,6 +87,9 @@ def train(
         raise ValueError(f"{out} is the checkpoint to begin with: write the new one elsewhere")
     base = load_base(start, recipe) if start else None
     note = note_of(base) if base else None
+    teacher = load_teacher(taught_by, recipe, base) if taught_by else None
+    teacher_note = {"name": teacher.name, "weights": teacher.checksum} if teacher else None
+    given = base or teacher
     if recipe.training.base_share and not base:
         raise ValueError("training.base_share needs a checkpoint to begin with: give --from")
     with joined_processes(torch_device) as processes:
@@ -94,9 +100,10 @@ def train(
             run.mkdir(parents=True, exist_ok=True)
             _check_run(recipe, run, resume=resuming, write=processes.main)
             hold_to_base(run, note, resume=resuming)
+            hold_to_teacher(run, teacher_note, resume=resuming)
             tokenizer = (
-                base.tokenizer
-                if base
+                given.tokenizer
+                if given
                 else _tokenizer(recipe, corpus, run / "tokenizer.json", console, reuse=resuming)
             )
             parts = _prepare(corpus.train, tokenizer, run, console)
@@ -119,6 +126,9 @@ def train(
             valid,
             run,
             base=base.network if base else None,
+            teacher=Teacher(teacher, recipe.training.teacher_share, torch_device)
+            if teacher
+            else None,
             processes=processes,
         )
         if resume and trainer.state_path.exists():
@@ -147,6 +157,8 @@ def train(
         details = _details(recipe, corpus, trainer, command, tokens=sum(map(len, parts)))
         if note:
             details["training"]["began_with"] = note
+        if teacher_note:
+            details["training"]["taught_by"] = teacher_note
         _save(out, trainer, tokenizer, details, console)
     return trainer
 

@@ -18,7 +18,7 @@ from training.activation import activation_penalty
 from training.dataset import Dataset, Epoch
 from training.device import cpu_computes_bfloat16, multiplies_bfloat16
 from training.journal import Journal
-from training.loss import fused_cross_entropy
+from training.loss import SoftTargets, fused_cross_entropy
 from training.optimizer import AveragedWeights, build_optimizer
 from training.processes import Processes
 from training.recipe import Recipe
@@ -26,6 +26,7 @@ from training.resume import load_training_state, save_training_state, state_of, 
 from training.sampled_softmax import CandidateSampler, sampled_cross_entropy
 from training.schedule import first_moment_decay, learning_rate
 from training.start import keep
+from training.teacher import Teacher
 
 _VALIDATION_STREAMS = 16
 _VALIDATION_SEED = 0
@@ -64,6 +65,7 @@ class Trainer:
         folder: Path,
         *,
         base: Network | None = None,
+        teacher: Teacher | None = None,
         processes: Processes | None = None,
     ) -> None:
         """Prepare optimizer and averages.
@@ -76,6 +78,7 @@ class Trainer:
             folder: Where states, best weights and journal are written.
             base: What the network's weights are those of, and ``training.base_share`` of which
                 stays; by default they are new.
+            teacher: Whose predictions to learn from too.
             processes: That train together, each a trainer like this; by default this one alone.
 
         Raises:
@@ -84,6 +87,7 @@ class Trainer:
         """
         self.network, self.recipe, self.dataset = network, recipe, dataset
         self.validation, self.folder, self.base = validation, folder, base
+        self.teacher = teacher
         self.processes = processes or Processes()
         settings = recipe.training
         if settings.batch_size % self.processes.count:
@@ -140,16 +144,20 @@ class Trainer:
         Several processes draw other dropout, and other words for a sampled softmax, than they
         would have drawn.
         """
-        self._carried, numbers = load_training_state(
+        states, numbers = load_training_state(
             self.state_path, self.network, self.optimizer, self.average
         )
         self.progress = Progress(**numbers)
+        # Not by `select`, which trims: what is gathered again must have equal shapes.
+        rows = self.processes.share(self.recipe.training.batch_size)
+        mine = {
+            whose: state_of({name: part[rows] for name, part in parts.items()})
+            for whose, parts in states.items()
+        }
+        self._carried = mine.get("state")
+        if self.teacher:
+            self.teacher.state = mine.get("teacher")
         if self.processes.count > 1:
-            if self._carried is not None:
-                # Not by `select`, which trims: what is gathered again must have equal shapes.
-                rows = self.processes.share(self._carried.batch_size)
-                parts = state_tensors(self._carried)
-                self._carried = state_of({name: part[rows] for name, part in parts.items()})
             torch.manual_seed(self._seed_of_process())
 
     @property
@@ -214,8 +222,8 @@ class Trainer:
     def train_step(self) -> float:
         """Read one segment of every stream and update the weights; returns nats per token.
 
-        Penalties are not in what is returned; where words are drawn for the softmax, it is an
-        estimate.
+        Penalties are not in what is returned, a teacher's part is; where words are drawn for the
+        softmax, it is an estimate.
         """
         self.network.train()
         step, settings = self.progress.step, self.recipe.optimizer
@@ -229,8 +237,9 @@ class Trainer:
             self.device.type, dtype=self.precision, enabled=self.precision != torch.float32
         ):
             features, state = self._features(inputs, state, begins)  # (B, T, E)
+            soft = self.teacher.read(inputs, begins) if self.teacher else None
         self._carried = state.detach()
-        loss = self._loss(features, targets)
+        loss = self._loss(features, targets, soft)
         regularization = self.recipe.regularization
         penalty = activation_penalty(
             features, regularization.activation, regularization.temporal_activation
@@ -255,14 +264,14 @@ class Trainer:
             )
         return value
 
-    def _loss(self, features: Tensor, targets: Tensor) -> Tensor:
+    def _loss(self, features: Tensor, targets: Tensor, soft: SoftTargets | None) -> Tensor:
         """Return the cross-entropy of ``targets`` (B, T) behind ``features`` (B, T, E)."""
         rows, answers = features.flatten(0, 1).float(), targets.flatten()
         weight, bias = self.network.output_weight, self.network.output_bias
         if self._sampler is not None and self.progress.step < self.sampled_steps:
             candidates = self._sampler.draw(answers)
             return sampled_cross_entropy(rows, weight, bias, candidates, dtype=self.precision)
-        return fused_cross_entropy(rows, weight, bias, answers, dtype=self.precision)
+        return fused_cross_entropy(rows, weight, bias, answers, dtype=self.precision, soft=soft)
 
     def losses(self) -> dict[str, float]:
         """Return each validation file's nats per token by the network's present weights."""
@@ -300,8 +309,12 @@ class Trainer:
     def save(self) -> None:
         """Write the state that `resume` reads."""
         numbers: dict[str, Any] = vars(self.progress)
-        carried = state_tensors(self._carried) if self._carried is not None else {}
-        together = self.processes.gather(carried)
+        carried = {"state": self._carried, "teacher": self.teacher.state if self.teacher else None}
+        together = {
+            whose: self.processes.gather(state_tensors(state))
+            for whose, state in carried.items()
+            if state is not None
+        }
         if self.processes.main:
             save_training_state(
                 self.state_path, self.network, self.optimizer, self.average, together, numbers
@@ -336,6 +349,8 @@ class Trainer:
             self._epoch = epoch, self.dataset.epoch(seed, lines_alone=alone)
         if place == 0:
             self._carried = None
+            if self.teacher:
+                self.teacher.state = None
         stream = np.arange(settings.batch_size)[:, None] * (
             len(self.dataset) // settings.batch_size
         )
@@ -348,7 +363,10 @@ class Trainer:
         if state is not None and settings.state_reset:
             chance = np.random.default_rng((settings.seed, self.progress.step))
             forget = chance.random(settings.batch_size)[mine] < settings.state_reset
-            state = state.reset(torch.from_numpy(forget).to(self.device))
+            rows = torch.from_numpy(forget).to(self.device)
+            state = state.reset(rows)
+            if self.teacher and self.teacher.state is not None:
+                self.teacher.state = self.teacher.state.reset(rows)
         return inputs, targets, begins, state
 
     @torch.inference_mode()

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from training import loss
-from training.loss import fused_cross_entropy
+from training.loss import SoftTargets, fused_cross_entropy
 
 
 def _inputs(rows: int = 53, vocab_size: int = 37, width: int = 8):
@@ -50,3 +52,38 @@ def test_an_answer_that_is_thought_impossible_costs_a_finite_loss():
     weight = torch.tensor([[200.0], [-200.0]])
     value = fused_cross_entropy(torch.ones(1, 1), weight, torch.zeros(2), torch.tensor([1]))
     assert 60 < float(value) < 500
+
+
+def _soft(rows: int = 53, vocab_size: int = 37, width: int = 5) -> SoftTargets:
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(rows, width, generator=generator)
+    weight = torch.randn(vocab_size, width, generator=generator)
+    return SoftTargets(features, weight, torch.randn(vocab_size, generator=generator), 0.7)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 7, 1000])
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_soft_targets_equal_torch_with_all_gradients(monkeypatch, rows_at_once, scale):
+    monkeypatch.setattr(loss, "_CHUNK_BYTES", rows_at_once * 37 * 4)
+    soft = _soft()
+
+    def ours(*inputs):
+        return fused_cross_entropy(*inputs, soft=soft)
+
+    def plain(features, weight, bias, targets):
+        expected = torch.softmax(soft.features @ soft.weight.T + soft.bias, dim=-1)
+        taught = torch.nn.functional.cross_entropy(features @ weight.T + bias, expected)
+        return 0.7 * taught + 0.3 * _plain(features, weight, bias, targets)
+
+    for mine, theirs in zip(_run(ours, scale), _run(plain, scale), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_teacher_without_a_share_changes_nothing():
+    silent = replace(_soft(), share=0.0)
+
+    def ours(*inputs):
+        return fused_cross_entropy(*inputs, soft=silent)
+
+    for mine, theirs in zip(_run(ours), _run(fused_cross_entropy), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)

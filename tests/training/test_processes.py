@@ -17,7 +17,7 @@ from training.processes import Processes
 OPTIONS = ["--device", "cpu", "--threads", "1", "--sample", "0", "--no-calibrate"]
 
 
-def _train(folder, corpus, recipe, name: str, count: int, *more: str) -> None:
+def train_by_processes(folder, corpus, recipe, name: str, count: int, *more: str) -> None:
     """Train by ``count`` processes, with the environment that torchrun gives them."""
     recipe_file = folder / "tiny.toml"
     recipe_file.write_text(recipe_toml(recipe))
@@ -50,7 +50,7 @@ def _train(folder, corpus, recipe, name: str, count: int, *more: str) -> None:
 def test_two_processes_have_the_loss_curve_of_one_that_reads_all_streams(tmp_path, corpus, kind):
     recipe = tiny_recipe(kind, dropout=0.0, epochs=0.6, state_reset=0.1, save_every=10)
     for name, count in (("alone", 1), ("both", 2)):
-        _train(tmp_path, corpus, recipe, name, count)
+        train_by_processes(tmp_path, corpus, recipe, name, count)
     alone, both = (read_log(tmp_path / f"{name}-run" / "log.jsonl") for name in ("alone", "both"))
     curves = [
         [entry["validation"] for entry in log if "validation" in entry] for log in (alone, both)
@@ -76,9 +76,9 @@ def test_two_processes_have_the_loss_curve_of_one_that_reads_all_streams(tmp_pat
 @pytest.mark.slow
 def test_a_run_of_one_process_goes_on_with_two(tmp_path, corpus):
     recipe = tiny_recipe(dropout=0.0, epochs=0.6, save_every=10)
-    _train(tmp_path, corpus, recipe, "run", 1, "--set", "training.epochs=0.3")
+    train_by_processes(tmp_path, corpus, recipe, "run", 1, "--set", "training.epochs=0.3")
     before = read_log(tmp_path / "run-run" / "log.jsonl")
-    _train(tmp_path, corpus, recipe, "run", 2, "--resume")
+    train_by_processes(tmp_path, corpus, recipe, "run", 2, "--resume")
     after = read_log(tmp_path / "run-run" / "log.jsonl")
     assert after[: len(before)] == before
     losses = [entry["validation"] for entry in after if "validation" in entry]
@@ -89,10 +89,10 @@ def test_a_run_of_one_process_goes_on_with_two(tmp_path, corpus):
 @pytest.mark.slow
 def test_two_processes_begin_with_the_same_base(tmp_path, corpus):
     recipe = tiny_recipe(dropout=0.0, epochs=0.3)
-    _train(tmp_path, corpus, recipe, "base", 1)
+    train_by_processes(tmp_path, corpus, recipe, "base", 1)
     curves = []
     for name, count in (("alone", 1), ("both", 2)):
-        _train(tmp_path, corpus, recipe, name, count, "--from", str(tmp_path / "base"))
+        train_by_processes(tmp_path, corpus, recipe, name, count, "--from", str(tmp_path / "base"))
         log = read_log(tmp_path / f"{name}-run" / "log.jsonl")
         curves.append({e["step"]: e["validation"] for e in log if "validation" in e})
     assert 0 in curves[0]
