@@ -25,7 +25,7 @@ from training.trainer import Trainer
 
 @pytest.fixture(scope="module")
 def little(tmp_path_factory, grammar, corpus) -> Corpus:
-    """Of the language that the teacher knows, so little that it is learnt by heart."""
+    """A little text of the grammar that `checkpoint` knows."""
     folder = tmp_path_factory.mktemp("little") / "letters"
     return Corpus([write(folder / "train.txt", grammar.lines(60, seed=7))], [corpus[1]])
 
@@ -41,13 +41,11 @@ def _student(kind: str = "gru", **training) -> Recipe:
 
 def _train(recipe: Recipe, corpus: Corpus, folder: Path, **more) -> list[float]:
     """Train, and return the validation losses."""
-    train(recipe, corpus, out=folder / "out", run=folder / "run", console=_quiet(), **more)
+    train(
+        recipe, corpus, out=folder / "out", run=folder / "run", console=Console(quiet=True), **more
+    )
     log = read_log(folder / "run" / "log.jsonl")
     return [entry["validation"] for entry in log if "validation" in entry]
-
-
-def _quiet() -> Console:
-    return Console(quiet=True)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "transformer"])
